@@ -1,0 +1,157 @@
+//! The memory that an op reads into or writes from.
+//!
+//! Knows: pieces of memory that somebody else may write at the same time (a guest). Must not know:
+//! guest addresses. Invariant: the pieces stay mapped as long as the [`Buffers`] exist, because
+//! the owner of the mapping is kept inside. Nothing here makes a Rust reference to guest memory.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use vm_memory::VolatileSlice;
+
+/// Pieces of memory, in order, and whatever keeps them mapped.
+pub struct Buffers {
+    iovecs: Vec<libc::iovec>,
+    bytes: u64,
+    _owner: Arc<dyn Any + Send + Sync>,
+}
+
+// SAFETY: the iovecs point into memory that `_owner` keeps mapped, `_owner` is Send + Sync, and the
+// memory is only ever accessed as volatile bytes or by the kernel, from any thread.
+unsafe impl Send for Buffers {}
+
+impl Buffers {
+    /// Buffers over memory that `owner` keeps mapped.
+    ///
+    /// # Safety
+    /// Each iovec must describe readable and writable memory that stays mapped for as long as
+    /// `owner` exists. It may be written by others at any time, but no Rust reference to it may.
+    #[must_use]
+    pub unsafe fn new(iovecs: Vec<libc::iovec>, owner: Arc<dyn Any + Send + Sync>) -> Self {
+        let bytes = iovecs.iter().map(|iovec| iovec.iov_len as u64).sum();
+        Self { iovecs, bytes, _owner: owner }
+    }
+
+    /// No memory at all.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self { iovecs: Vec::new(), bytes: 0, _owner: Arc::new(()) }
+    }
+
+    /// Total length in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The pieces, for vectored system calls.
+    #[must_use]
+    pub fn iovecs(&self) -> &[libc::iovec] {
+        &self.iovecs
+    }
+
+    /// The pieces as memory that others may write meanwhile.
+    pub fn slices(&self) -> impl Iterator<Item = VolatileSlice<'_>> {
+        self.iovecs.iter().map(|iovec| {
+            // SAFETY: `new` was promised that the memory stays mapped while `_owner` lives, and
+            // the slice borrows `self`, which holds `_owner`.
+            unsafe { VolatileSlice::new(iovec.iov_base.cast(), iovec.iov_len) }
+        })
+    }
+
+    /// Fill every piece with zeroes.
+    pub fn fill_zero(&self) {
+        const ZEROES: [u8; 4096] = [0; 4096];
+        for slice in self.slices() {
+            let mut rest = slice;
+            while !rest.is_empty() {
+                let step = rest.len().min(ZEROES.len());
+                rest.copy_from(&ZEROES[..step]);
+                match rest.offset(step) {
+                    Ok(next) => rest = next,
+                    Err(_) => break,
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Buffers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Buffers({} bytes in {} pieces)", self.bytes, self.iovecs.len())
+    }
+}
+
+/// Memory of our own behind [`Buffers`], for tests, examples and bounce copies.
+///
+/// ```
+/// let memory = blkfault::block::OwnedMemory::new(1024, 512);
+/// let buffers = memory.buffers();
+/// assert_eq!(buffers.bytes(), 1024);
+/// memory.write(&[7; 1024]);
+/// assert_eq!(memory.read(), vec![7; 1024]);
+/// ```
+#[derive(Debug, Clone)]
+pub struct OwnedMemory {
+    region: Arc<vm_memory::MmapRegion>,
+    offset: usize,
+    bytes: usize,
+}
+
+impl OwnedMemory {
+    /// `bytes` bytes of zeroes at an address that is `misalignment` past a page boundary, so that
+    /// tests can ask for any alignment (`0` is page-aligned).
+    ///
+    /// # Panics
+    /// When the host has no memory left.
+    #[must_use]
+    pub fn new(bytes: usize, misalignment: usize) -> Self {
+        let mapped = (bytes + misalignment).max(1).next_multiple_of(4096);
+        let region = vm_memory::MmapRegion::new(mapped).expect("anonymous memory");
+        Self { region: Arc::new(region), offset: misalignment, bytes }
+    }
+
+    /// All of the memory as one piece.
+    #[must_use]
+    pub fn buffers(&self) -> Buffers {
+        self.pieces(&[self.bytes])
+    }
+
+    /// The memory cut into consecutive pieces of these lengths; what is left over is not used.
+    ///
+    /// # Panics
+    /// When the pieces are longer than the memory.
+    #[must_use]
+    pub fn pieces(&self, lengths: &[usize]) -> Buffers {
+        assert!(lengths.iter().sum::<usize>() <= self.bytes, "pieces longer than the memory");
+        let mut at = self.offset;
+        let iovecs = lengths
+            .iter()
+            .map(|&iov_len| {
+                let iov_base = self.region.as_ptr().wrapping_add(at).cast();
+                at += iov_len;
+                libc::iovec { iov_base, iov_len }
+            })
+            .collect();
+        // SAFETY: the pieces lie inside the region, which the Arc keeps mapped.
+        unsafe { Buffers::new(iovecs, self.region.clone()) }
+    }
+
+    /// The present content.
+    #[must_use]
+    pub fn read(&self) -> Vec<u8> {
+        let mut content = vec![0; self.bytes];
+        if let Some(slice) = self.buffers().slices().next() {
+            slice.copy_to(&mut content[..]);
+        }
+        content
+    }
+
+    /// Replace the content's first bytes.
+    pub fn write(&self, content: &[u8]) {
+        if let Some(slice) = self.buffers().slices().next() {
+            slice.copy_from(content);
+        }
+    }
+}

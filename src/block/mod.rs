@@ -1,0 +1,10 @@
+//! Nodes: one small interface, stacked.
+//!
+//! Knows: images and the layers above them. Must not know: virtio, vhost-user or QMP. Invariant:
+//! layers compose by wrapping the same two traits, [`Node`] and [`Channel`].
+
+mod buffers;
+mod node;
+
+pub use buffers::{Buffers, OwnedMemory};
+pub use node::{Channel, Completion, Geometry, Node, Op, OpKind, Ticket};

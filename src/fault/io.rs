@@ -1,0 +1,93 @@
+//! The shape of a request: what it wants and where, without its data.
+
+use std::fmt;
+
+/// What a request does. The words are QEMU's `BlkdebugIOType`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum IoType {
+    /// `VIRTIO_BLK_T_IN`.
+    Read,
+    /// `VIRTIO_BLK_T_OUT`.
+    Write,
+    /// `VIRTIO_BLK_T_FLUSH`.
+    Flush,
+    /// `VIRTIO_BLK_T_DISCARD`.
+    Discard,
+    /// `VIRTIO_BLK_T_WRITE_ZEROES`.
+    WriteZeroes,
+}
+
+impl IoType {
+    /// Every type, in the order of the statistics.
+    pub const ALL: [Self; 5] =
+        [Self::Read, Self::Write, Self::Flush, Self::Discard, Self::WriteZeroes];
+
+    /// The name that operators use.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Flush => "flush",
+            Self::Discard => "discard",
+            Self::WriteZeroes => "write-zeroes",
+        }
+    }
+
+    fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+/// A set of request types.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct IoTypes(u8);
+
+impl IoTypes {
+    /// Every type.
+    pub const ALL: Self = Self(0b1_1111);
+
+    /// Whether the set has this type.
+    #[must_use]
+    pub fn contains(self, iotype: IoType) -> bool {
+        self.0 & iotype.bit() != 0
+    }
+
+    /// The members, in the order of [`IoType::ALL`].
+    pub fn iter(self) -> impl Iterator<Item = IoType> {
+        IoType::ALL.into_iter().filter(move |iotype| self.contains(*iotype))
+    }
+
+    /// Whether the set has no member.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl FromIterator<IoType> for IoTypes {
+    fn from_iter<T: IntoIterator<Item = IoType>>(iotypes: T) -> Self {
+        Self(iotypes.into_iter().fold(0, |bits, iotype| bits | iotype.bit()))
+    }
+}
+
+impl fmt::Debug for IoTypes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
+/// A request as the engine sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Io {
+    /// What it does.
+    pub iotype: IoType,
+    /// First byte on the disk; 0 for a flush.
+    pub offset_bytes: u64,
+    /// Length in bytes; 0 for a flush.
+    pub bytes: u64,
+    /// Its place in the order in which the disk took requests, from 0.
+    pub ordinal: u64,
+    /// The virtqueue it came from.
+    pub queue: u16,
+}

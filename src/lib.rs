@@ -1,0 +1,6 @@
+//! A disk that fails on command.
+
+pub mod block;
+pub mod errno;
+pub mod fault;
+pub mod qapi;
