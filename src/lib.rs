@@ -2,5 +2,6 @@
 
 pub mod block;
 pub mod errno;
+pub mod export;
 pub mod fault;
 pub mod qapi;

@@ -4,7 +4,9 @@
 //! layers compose by wrapping the same two traits, [`Node`] and [`Channel`].
 
 mod buffers;
+mod filter;
 mod node;
 
 pub use buffers::{Buffers, OwnedMemory};
+pub use filter::{FaultFilter, FaultPoint, FaultReport};
 pub use node::{Channel, Completion, Geometry, Node, Op, OpKind, Ticket};

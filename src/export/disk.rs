@@ -1,0 +1,196 @@
+//! A disk: a node as guests see it.
+//!
+//! Knows: the node under it, the options the operator chose, and whom to tell. Must not know:
+//! sockets or rings. Invariant: everything here may be used by every worker at once.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::stats::Stats;
+use crate::block::{Geometry, Node};
+use crate::errno::Errno;
+use crate::fault::IoType;
+
+/// Bytes of the serial number that GET_ID returns (`VIRTIO_BLK_ID_BYTES`).
+pub const SERIAL_BYTES: u32 = 20;
+/// The most queues a disk may have.
+pub const NUM_QUEUES_MAX: u16 = 256;
+/// The most descriptors a queue may have: QEMU's `VIRTQUEUE_MAX_SIZE`.
+pub const QUEUE_SIZE_MAX: u16 = 1024;
+
+/// A disk's serial number, at most 20 bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Serial([u8; SERIAL_BYTES as usize]);
+
+/// A serial number that the device cannot carry.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("serial '{0}' is not 1 to {SERIAL_BYTES} printable ASCII characters")]
+pub struct BadSerial(String);
+
+impl Serial {
+    /// A serial number of 1 to 20 printable ASCII characters.
+    ///
+    /// # Errors
+    /// Anything else.
+    pub fn new(text: &str) -> Result<Self, BadSerial> {
+        let printable = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+        if text.is_empty() || text.len() > SERIAL_BYTES as usize || !printable {
+            return Err(BadSerial(text.to_owned()));
+        }
+        let mut padded = [0; SERIAL_BYTES as usize];
+        padded[..text.len()].copy_from_slice(text.as_bytes());
+        Ok(Self(padded))
+    }
+
+    /// The serial number of a disk that was given none: as much of its id as fits.
+    #[must_use]
+    pub fn from_id(id: &str) -> Self {
+        let text: String =
+            id.chars().filter(|c| (' '..='~').contains(c)).take(SERIAL_BYTES as usize).collect();
+        Self::new(&text).unwrap_or(Self([0; SERIAL_BYTES as usize]))
+    }
+
+    /// As GET_ID returns it: padded with NUL.
+    #[must_use]
+    pub fn padded(&self) -> &[u8; SERIAL_BYTES as usize] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Serial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text: String = self.0.iter().take_while(|b| **b != 0).map(|b| *b as char).collect();
+        write!(f, "{text:?}")
+    }
+}
+
+/// What the operator chose for a disk.
+#[derive(Debug, Clone)]
+pub struct DiskOptions {
+    /// The name that monitors and logs use.
+    pub id: String,
+    /// What GET_ID returns.
+    pub serial: Serial,
+    /// The guest's logical block size in bytes: a power of two from 512 to 4096.
+    pub logical_block_bytes: u32,
+    /// Virtqueues, 1 to [`NUM_QUEUES_MAX`].
+    pub num_queues: u16,
+    /// The guest may write, if the node can.
+    pub writable: bool,
+    /// The cache shows as write-back when the guest starts (virtio `writeback`).
+    pub writeback: bool,
+}
+
+/// A request that the image or a fault failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IoFailure {
+    /// What the request wanted.
+    pub iotype: IoType,
+    /// Why it failed.
+    pub errno: Errno,
+}
+
+/// Whom a disk tells what happens to it. Called on the data path: must not block.
+pub trait Observer: Send + Sync {
+    /// A front end has connected.
+    fn connected(&self, disk_id: &str);
+    /// The front end has gone.
+    fn disconnected(&self, disk_id: &str);
+    /// A request failed, by the image or by decision.
+    fn io_failed(&self, disk_id: &str, failure: IoFailure);
+}
+
+/// A node as guests see it, shared by its export and all its workers.
+pub struct Disk {
+    /// What the operator chose.
+    pub options: DiskOptions,
+    /// What it has done so far.
+    pub stats: Stats,
+    pub(super) observer: Arc<dyn Observer>,
+    node: Arc<dyn Node>,
+    /// Requests taken from the rings so far.
+    ordinal_next: AtomicU64,
+    connected: AtomicBool,
+}
+
+impl Disk {
+    /// A disk over a node, which usually has the fault filter on top.
+    #[must_use]
+    pub fn new(options: DiskOptions, node: Arc<dyn Node>, observer: Arc<dyn Observer>) -> Self {
+        Self {
+            options,
+            stats: Stats::default(),
+            observer,
+            node,
+            ordinal_next: AtomicU64::new(0),
+            connected: AtomicBool::new(false),
+        }
+    }
+
+    /// The node's present geometry, read-only if the disk is.
+    #[must_use]
+    pub fn geometry(&self) -> Geometry {
+        let geometry = self.node.geometry();
+        if self.options.writable {
+            return geometry;
+        }
+        Geometry { read_only: true, can_discard: false, can_unmap_zeroes: false, ..geometry }
+    }
+
+    /// Size in sectors of 512 bytes, rounded down to whole logical blocks.
+    #[must_use]
+    pub fn capacity_sectors(&self) -> u64 {
+        let size_bytes = self.geometry().size_bytes;
+        (size_bytes - size_bytes % u64::from(self.options.logical_block_bytes)) / 512
+    }
+
+    /// Whether a front end is connected now.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn node(&self) -> &Arc<dyn Node> {
+        &self.node
+    }
+
+    pub(super) fn next_ordinal(&self) -> u64 {
+        self.ordinal_next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn set_connected(&self, connected: bool) {
+        if self.connected.swap(connected, Ordering::Relaxed) == connected {
+            return;
+        }
+        if connected {
+            self.observer.connected(&self.options.id);
+        } else {
+            self.observer.disconnected(&self.options.id);
+        }
+    }
+}
+
+impl fmt::Debug for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Disk").field("options", &self.options).field("node", &self.node).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_serial_is_up_to_twenty_printable_characters() {
+        assert_eq!(&Serial::new("abc").unwrap().padded()[..4], b"abc\0");
+        assert!(Serial::new("12345678901234567890").is_ok());
+        for bad in ["", "123456789012345678901", "tab\t", "ümlaut"] {
+            assert!(Serial::new(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(
+            Serial::from_id("a-very-long-disk-identifier").padded(),
+            b"a-very-long-disk-ide"
+        );
+    }
+}

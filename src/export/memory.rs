@@ -1,0 +1,135 @@
+//! The guest's memory as the front end shares it.
+//!
+//! Knows: regions, where the front end has them in its own address space, where the guest does.
+//! Must not know: what lies in them. Invariant: a [`MemoryTable`] is a value; every change makes a
+//! new [`GuestMemory`], and whoever still uses the old one keeps it mapped with their `Arc`.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use vhost::vhost_user::message::{VhostUserMemoryRegion, VhostUserSingleMemoryRegion};
+use vhost_user_backend::bitmap::BitmapMmapRegion;
+use vm_memory::bitmap::Bitmap;
+use vm_memory::{
+    GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
+    GuestUsize,
+};
+
+/// Guest memory, mapped into this process, with room for a dirty log.
+pub(super) type GuestMemory = GuestMemoryMmap<BitmapMmapRegion>;
+
+/// The most regions that may be added (`GET_MAX_MEM_SLOTS`); QEMU refuses a back end whose number
+/// shrinks across a reconnect.
+pub(super) const MEMORY_SLOTS_MAX: u64 = 509;
+
+/// Where one region lies in the front end's address space and in the guest's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Mapping {
+    user_addr: u64,
+    guest_addr: u64,
+    bytes: u64,
+}
+
+/// The memory table of one connection.
+#[derive(Debug, Clone)]
+pub(super) struct MemoryTable {
+    memory: Arc<GuestMemory>,
+    mappings: Vec<Mapping>,
+}
+
+impl Default for MemoryTable {
+    fn default() -> Self {
+        Self { memory: Arc::new(GuestMemory::new()), mappings: Vec::new() }
+    }
+}
+
+impl MemoryTable {
+    /// The memory to use for what starts now.
+    pub(super) fn memory(&self) -> &Arc<GuestMemory> {
+        &self.memory
+    }
+
+    /// SET_MEM_TABLE: these regions and no others.
+    pub(super) fn of(regions: &[VhostUserMemoryRegion], files: Vec<File>) -> io::Result<Self> {
+        if regions.len() != files.len() {
+            return Err(invalid("as many descriptors as regions are needed"));
+        }
+        let mut table = Self::default();
+        for (region, file) in regions.iter().zip(files) {
+            table = table.with(region, file)?;
+        }
+        Ok(table)
+    }
+
+    /// ADD_MEM_REG: one more region.
+    pub(super) fn with_added(
+        &self,
+        region: &VhostUserSingleMemoryRegion,
+        file: File,
+    ) -> io::Result<Self> {
+        if self.mappings.len() as u64 >= MEMORY_SLOTS_MAX {
+            return Err(invalid("no memory slot is free"));
+        }
+        self.with(region, file)
+    }
+
+    fn with(&self, region: &VhostUserMemoryRegion, file: File) -> io::Result<Self> {
+        let mapping = Mapping {
+            user_addr: region.user_addr,
+            guest_addr: region.guest_phys_addr,
+            bytes: region.memory_size,
+        };
+        if mapping.user_addr.checked_add(mapping.bytes).is_none() {
+            return Err(invalid("region wraps around the address space"));
+        }
+        let mapped = region.mmap_region(file).map_err(io::Error::other)?;
+        let region = GuestRegionMmap::new(mapped, GuestAddress(mapping.guest_addr))
+            .ok_or_else(|| invalid("region wraps around the guest's address space"))?;
+        let memory = self.memory.insert_region(Arc::new(region)).map_err(io::Error::other)?;
+        let mut mappings = self.mappings.clone();
+        mappings.push(mapping);
+        Ok(Self { memory: Arc::new(memory), mappings })
+    }
+
+    /// REM_MEM_REG: without the region at this place.
+    pub(super) fn without(&self, region: &VhostUserSingleMemoryRegion) -> io::Result<Self> {
+        let size: GuestUsize = region.memory_size;
+        let (memory, _) = self
+            .memory
+            .remove_region(GuestAddress(region.guest_phys_addr), size)
+            .map_err(io::Error::other)?;
+        let mut mappings = self.mappings.clone();
+        mappings.retain(|mapping| mapping.guest_addr != region.guest_phys_addr);
+        Ok(Self { memory: Arc::new(memory), mappings })
+    }
+
+    /// The guest address of what the front end has at this address of its own.
+    pub(super) fn to_guest(&self, user_addr: u64) -> Option<u64> {
+        self.mappings.iter().find_map(|mapping| {
+            let offset = user_addr.checked_sub(mapping.user_addr)?;
+            (offset < mapping.bytes).then(|| mapping.guest_addr + offset)
+        })
+    }
+}
+
+/// Mark guest memory that was written behind `vm-memory`'s back (by the kernel, into iovecs).
+pub(super) fn mark_dirty(memory: &GuestMemory, addr: u64, bytes: u64) {
+    let (mut at, mut left) = (addr, bytes);
+    while left > 0 {
+        let Some((region, offset)) = memory.to_region_addr(GuestAddress(at)) else {
+            return;
+        };
+        let step = left.min(region.len() - offset.0);
+        let (Ok(offset), Ok(length)) = (usize::try_from(offset.0), usize::try_from(step)) else {
+            return;
+        };
+        region.bitmap().mark_dirty(offset, length);
+        at += step;
+        left -= step;
+    }
+}
+
+fn invalid(why: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, why)
+}

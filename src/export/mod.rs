@@ -1,0 +1,28 @@
+//! The guest's door: a disk served to a vhost-user front end.
+//!
+//! Knows: vhost-user, virtqueues, virtio-blk requests. Must not know: QMP, images, or why a request
+//! fails. Only this folder names the crates `vhost` and `virtio-queue`.
+//!
+//! A request's journey: [`ring`] takes a head, [`chain`] walks its descriptors, [`request`] makes a
+//! request of them, the [`worker`] submits it to the node and answers it. One thread per disk
+//! ([`Export`]) answers vhost-user messages ([`connection`], [`session`]) and never waits for a
+//! guest's request; one thread per started virtqueue serves requests.
+
+mod chain;
+mod config;
+mod connection;
+mod disk;
+mod memory;
+mod request;
+mod ring;
+mod serve;
+mod session;
+mod stats;
+mod worker;
+
+pub use disk::{
+    BadSerial, Disk, DiskOptions, IoFailure, NUM_QUEUES_MAX, Observer, QUEUE_SIZE_MAX,
+    SERIAL_BYTES, Serial,
+};
+pub use serve::{Door, Export};
+pub use stats::{Stats, TypeStats};

@@ -1,0 +1,219 @@
+//! One virtqueue: heads out of the avail ring, used entries into the used ring, notifications.
+//!
+//! Knows: split virtqueues (virtio 1.3 section 2.7) through `virtio-queue`. Must not know: what a
+//! chain asks for. Invariants: a head is fetched at most once per avail entry; nothing the driver
+//! writes makes a fetch longer than the queue; a ring that lies is broken once and for all until
+//! it is started again.
+
+use std::fs::File;
+use std::sync::atomic::Ordering;
+
+use rustix::fs::OFlags;
+use virtio_bindings::virtio_ring::VRING_AVAIL_F_NO_INTERRUPT;
+use virtio_queue::{Queue, QueueOwnedT, QueueT};
+use vm_memory::{Bytes, GuestAddress};
+
+use super::chain::Table;
+use super::memory::GuestMemory;
+use super::request::Used;
+
+/// Where a ring is and how it is used, all in guest addresses.
+#[derive(Debug)]
+pub(super) struct RingSetup {
+    /// Which queue of the device this is.
+    pub(super) index: u16,
+    /// Descriptors, a power of two.
+    pub(super) size: u16,
+    pub(super) desc_table: u64,
+    pub(super) avail_ring: u64,
+    pub(super) used_ring: u64,
+    /// The avail index to go on from.
+    pub(super) next_avail: u16,
+    pub(super) event_idx: bool,
+    pub(super) indirect: bool,
+    pub(super) call: Option<File>,
+    pub(super) err: Option<File>,
+}
+
+/// Why a ring cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum BadRing {
+    #[error("its size is not a power of two up to the limit")]
+    Size,
+    #[error("one of its parts is misaligned or outside the guest's memory")]
+    Place,
+    #[error("its avail index jumped further than the queue is long")]
+    AvailIndex,
+    #[error("its avail ring names descriptor {0}, which the table does not have")]
+    Head(u16),
+    #[error("its used ring cannot be written")]
+    Used,
+}
+
+/// A started virtqueue.
+#[derive(Debug)]
+pub(super) struct Ring {
+    queue: Queue,
+    index: u16,
+    indirect: bool,
+    call: Option<File>,
+    err: Option<File>,
+    /// Used entries were added since the last notification was considered.
+    unannounced: bool,
+    broken: Option<BadRing>,
+}
+
+impl Ring {
+    /// Start a ring where it left off: avail from the setup, used from the ring itself.
+    pub(super) fn start(
+        setup: RingSetup,
+        size_max: u16,
+        memory: &GuestMemory,
+    ) -> Result<Self, BadRing> {
+        let mut queue = Queue::new(size_max).map_err(|_| BadRing::Size)?;
+        queue.try_set_size(setup.size).map_err(|_| BadRing::Size)?;
+        let placed = queue
+            .try_set_desc_table_address(GuestAddress(setup.desc_table))
+            .and_then(|()| queue.try_set_avail_ring_address(GuestAddress(setup.avail_ring)))
+            .and_then(|()| queue.try_set_used_ring_address(GuestAddress(setup.used_ring)));
+        placed.map_err(|_| BadRing::Place)?;
+        queue.set_event_idx(setup.event_idx);
+        queue.set_next_avail(setup.next_avail);
+        queue.set_ready(true);
+        if !queue.is_valid(memory) {
+            return Err(BadRing::Place);
+        }
+        let used = queue.used_idx(memory, Ordering::Acquire).map_err(|_| BadRing::Place)?;
+        queue.set_next_used(used.0);
+        let (call, err) = (setup.call, setup.err);
+        let mut ring = Self {
+            queue,
+            index: setup.index,
+            indirect: setup.indirect,
+            call: None,
+            err,
+            unannounced: false,
+            broken: None,
+        };
+        ring.set_call(call);
+        Ok(ring)
+    }
+
+    /// The descriptor table that heads index.
+    pub(super) fn table(&self) -> Table {
+        Table { addr: self.queue.desc_table(), size: self.queue.size() }
+    }
+
+    /// Whether the driver may use indirect descriptors.
+    pub(super) fn indirect(&self) -> bool {
+        self.indirect
+    }
+
+    /// The avail index that comes next.
+    pub(super) fn next_avail(&self) -> u16 {
+        self.queue.next_avail()
+    }
+
+    /// Use another call descriptor from now on, and tell it at once what it may have missed.
+    ///
+    /// The description is shared with the front end. It is made non-blocking because a full
+    /// counter must never stop a worker.
+    pub(super) fn set_call(&mut self, call: Option<File>) {
+        if let Some(call) = &call {
+            let flags = rustix::fs::fcntl_getfl(call);
+            let _ = flags.and_then(|flags| rustix::fs::fcntl_setfl(call, flags | OFlags::NONBLOCK));
+            signal(call);
+        }
+        self.call = call;
+    }
+
+    /// Use another error descriptor from now on.
+    pub(super) fn set_err(&mut self, err: Option<File>) {
+        self.err = err;
+    }
+
+    /// The memory under the ring changed.
+    pub(super) fn check_place(&mut self, memory: &GuestMemory) {
+        if self.broken.is_none() && !self.queue.is_valid(memory) {
+            self.set_broken(BadRing::Place);
+        }
+    }
+
+    /// Whether heads may be fetched.
+    pub(super) fn is_usable(&self) -> bool {
+        self.broken.is_none()
+    }
+
+    /// Append every head that is available now; at most as many as the queue has descriptors.
+    pub(super) fn fetch(&mut self, memory: &GuestMemory, heads: &mut Vec<u16>) {
+        let _ = self.queue.disable_notification(memory);
+        let size = self.queue.size();
+        let mut bad = None;
+        match self.queue.iter(memory) {
+            Err(_) => bad = Some(BadRing::AvailIndex),
+            Ok(available) => {
+                for head in available.map(|chain| chain.head_index()) {
+                    if head >= size {
+                        bad = Some(BadRing::Head(head));
+                        break;
+                    }
+                    heads.push(head);
+                }
+            }
+        }
+        if let Some(bad) = bad {
+            self.set_broken(bad);
+        }
+    }
+
+    /// Ask for kicks again. True if something became available meanwhile.
+    pub(super) fn rearm(&mut self, memory: &GuestMemory) -> bool {
+        match self.queue.enable_notification(memory) {
+            Ok(more) => more,
+            Err(_) => {
+                self.set_broken(BadRing::Place);
+                false
+            }
+        }
+    }
+
+    /// Put an entry on the used ring.
+    pub(super) fn push(&mut self, memory: &GuestMemory, used: Used) {
+        match self.queue.add_used(memory, used.head, used.bytes) {
+            Ok(()) => self.unannounced = true,
+            Err(_) => self.set_broken(BadRing::Used),
+        }
+    }
+
+    /// Notify the driver of what was pushed since the last call, if it asked for that.
+    pub(super) fn announce(&mut self, memory: &GuestMemory) {
+        if !std::mem::take(&mut self.unannounced) {
+            return;
+        }
+        let wanted = self.queue.needs_notification(memory).unwrap_or(true);
+        if wanted && !self.interrupts_suppressed(memory) {
+            self.call.as_ref().map(signal);
+        }
+    }
+
+    /// `VIRTQ_AVAIL_F_NO_INTERRUPT` (2.7.7), which `virtio-queue` leaves to its user.
+    fn interrupts_suppressed(&self, memory: &GuestMemory) -> bool {
+        if self.queue.event_idx_enabled() {
+            return false;
+        }
+        let flags = memory.load::<u16>(GuestAddress(self.queue.avail_ring()), Ordering::Acquire);
+        flags.is_ok_and(|flags| u32::from(u16::from_le(flags)) & VRING_AVAIL_F_NO_INTERRUPT != 0)
+    }
+
+    fn set_broken(&mut self, bad: BadRing) {
+        if self.broken.replace(bad).is_none() {
+            log::error!("queue {} is broken until it is started again: {bad}", self.index);
+            self.err.as_ref().map(signal);
+        }
+    }
+}
+
+/// Add one to an eventfd. A full counter needs no more, and a peer's odd descriptor is its own.
+fn signal(eventfd: &File) {
+    let _ = rustix::io::write(eventfd, &1u64.to_ne_bytes());
+}

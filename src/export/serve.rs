@@ -1,0 +1,232 @@
+//! One thread per disk: accept a front end, serve its messages, refuse a second one.
+//!
+//! Knows: the listening socket and the connection being served. Must not know: what messages mean.
+//! Invariant: at most one front end at a time; whatever a front end does, the next may connect
+//! after it, and nothing of it is left behind.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use super::connection::{Connection, Served};
+use super::disk::Disk;
+
+/// Where front ends come in.
+#[derive(Debug)]
+pub enum Door {
+    /// Front ends connect here, one at a time, as often as they like.
+    Listener(UnixListener),
+    /// The one front end there will ever be.
+    Connected(UnixStream),
+}
+
+/// A disk being served. Dropping it ends the service.
+pub struct Export {
+    disk: Arc<Disk>,
+    control: Arc<Control>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the owner tells the serving thread.
+#[derive(Debug)]
+struct Control {
+    wake: EventFd,
+    stop: AtomicBool,
+    resized: AtomicBool,
+}
+
+impl Export {
+    /// Serve a disk through a door.
+    ///
+    /// # Errors
+    /// When the host has no descriptor or thread left.
+    pub fn start(disk: Arc<Disk>, door: Door) -> io::Result<Self> {
+        let control = Arc::new(Control {
+            wake: EventFd::new(EFD_NONBLOCK)?,
+            stop: AtomicBool::new(false),
+            resized: AtomicBool::new(false),
+        });
+        let mut server = Server {
+            disk: disk.clone(),
+            control: control.clone(),
+            listener: None,
+            connection: None,
+        };
+        match door {
+            Door::Listener(listener) => {
+                listener.set_nonblocking(true)?;
+                server.listener = Some(listener);
+            }
+            Door::Connected(stream) => server.connect(stream)?,
+        }
+        let name = format!("{}/export", disk.options.id);
+        let thread = std::thread::Builder::new().name(name).spawn(move || server.run())?;
+        Ok(Self { disk, control, thread: Some(thread) })
+    }
+
+    /// The disk being served.
+    #[must_use]
+    pub fn disk(&self) -> &Arc<Disk> {
+        &self.disk
+    }
+
+    /// Tell the guest that the disk has another size now.
+    pub fn announce_resize(&self) {
+        self.control.resized.store(true, Ordering::SeqCst);
+        let _ = self.control.wake.write(1);
+    }
+
+    /// Whether front ends are still served: false once the only one there will ever be has gone.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
+    /// End the service: the front end is disconnected, its requests at the image are awaited.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.control.stop.store(true, Ordering::SeqCst);
+        let _ = self.control.wake.write(1);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Export {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl fmt::Debug for Export {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Export").field("disk", &self.disk).finish_non_exhaustive()
+    }
+}
+
+/// What the serving thread owns.
+struct Server {
+    disk: Arc<Disk>,
+    control: Arc<Control>,
+    listener: Option<UnixListener>,
+    connection: Option<Connection>,
+}
+
+/// Which of the descriptors want attention.
+#[derive(Debug, Default)]
+struct Ready {
+    control: bool,
+    listener: bool,
+    connection: bool,
+}
+
+impl Server {
+    fn run(mut self) {
+        loop {
+            let ready = self.wait();
+            if ready.control {
+                let _ = self.control.wake.read();
+                if self.control.stop.load(Ordering::SeqCst) {
+                    break;
+                }
+                self.pass_on_resize();
+            }
+            if ready.connection {
+                self.serve();
+            }
+            if ready.listener {
+                self.accept();
+            }
+            if self.listener.is_none() && self.connection.is_none() {
+                break;
+            }
+        }
+        self.disconnect();
+    }
+
+    fn wait(&self) -> Ready {
+        let mut fds = vec![PollFd::new(&self.control, PollFlags::IN)];
+        if let Some(listener) = &self.listener {
+            fds.push(PollFd::new(listener, PollFlags::IN));
+        }
+        if let Some(connection) = &self.connection {
+            fds.push(PollFd::new(connection.stream(), PollFlags::IN));
+        }
+        if poll(&mut fds, None).is_err() {
+            return Ready::default();
+        }
+        let mut attention = fds.iter().map(|fd| !fd.revents().is_empty());
+        let mut next = |present| present && attention.next().unwrap_or(false);
+        Ready {
+            control: next(true),
+            listener: next(self.listener.is_some()),
+            connection: next(self.connection.is_some()),
+        }
+    }
+
+    fn accept(&mut self) {
+        let Some(Ok((stream, _))) = self.listener.as_ref().map(UnixListener::accept) else {
+            return;
+        };
+        if self.connection.is_some() {
+            log::warn!(
+                "disk {}: a second front end was refused while one is connected",
+                self.disk.options.id
+            );
+            return;
+        }
+        if let Err(error) = self.connect(stream) {
+            log::error!("disk {}: a front end could not be served: {error}", self.disk.options.id);
+        }
+    }
+
+    fn connect(&mut self, stream: UnixStream) -> io::Result<()> {
+        self.connection = Some(Connection::new(stream, self.disk.clone())?);
+        log::info!("disk {}: front end connected", self.disk.options.id);
+        self.disk.set_connected(true);
+        Ok(())
+    }
+
+    fn serve(&mut self) {
+        let Some(connection) = &mut self.connection else {
+            return;
+        };
+        if connection.serve() == Served::Ended {
+            self.disconnect();
+        }
+    }
+
+    fn disconnect(&mut self) {
+        if self.connection.take().is_some() {
+            log::info!("disk {}: front end disconnected", self.disk.options.id);
+            self.disk.set_connected(false);
+        }
+    }
+
+    fn pass_on_resize(&self) {
+        if !self.control.resized.swap(false, Ordering::SeqCst) {
+            return;
+        }
+        if let Some(connection) = &self.connection {
+            connection.announce_config_change();
+        }
+    }
+}
+
+impl AsFd for Control {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        // SAFETY: the eventfd is open as long as `self`, which the result borrows.
+        unsafe { std::os::fd::BorrowedFd::borrow_raw(self.wake.as_raw_fd()) }
+    }
+}

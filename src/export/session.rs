@@ -1,0 +1,413 @@
+//! What one connected front end has negotiated and set up.
+//!
+//! Knows: the vhost-user protocol (QEMU's docs/interop/vhost-user.rst) as the `vhost` crate decodes
+//! it. Must not know: guest requests. Invariants: nothing outlives the session, because dropping it
+//! stops every worker; no message waits for a guest's request longer than a worker's stop may take;
+//! a message that is refused changes nothing.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use vhost::VhostUserMemoryRegionBase;
+use vhost::vhost_user::message::{
+    VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight,
+    VhostUserLog, VhostUserMemoryRegion, VhostUserProtocolFeatures, VhostUserShMemConfig,
+    VhostUserSharedMsg, VhostUserSingleMemoryRegion, VhostUserVirtioFeatures,
+    VhostUserVringAddrFlags, VhostUserVringState,
+};
+use vhost::vhost_user::{
+    Backend, Error, GpuBackend, Result, VhostUserBackendReqHandlerMut as RequestHandler,
+};
+use virtio_bindings::virtio_blk::VIRTIO_BLK_F_CONFIG_WCE;
+use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
+
+use super::config::{WRITEBACK_OFFSET, config_space, features, has, read_config};
+use super::disk::{Disk, QUEUE_SIZE_MAX};
+use super::memory::{MEMORY_SLOTS_MAX, MemoryTable};
+use super::ring::RingSetup;
+use super::worker::{Change, Worker, WorkerSetup};
+
+/// What the front end has said about one queue.
+#[derive(Debug, Default)]
+struct Vring {
+    size: Option<u16>,
+    /// In the front end's address space: descriptor table, avail ring, used ring.
+    user_addrs: Option<[u64; 3]>,
+    next_avail: u16,
+    enabled: bool,
+    call: Option<File>,
+    err: Option<File>,
+    /// Present while the ring is started.
+    worker: Option<Worker>,
+}
+
+/// One front end's session with one disk.
+#[derive(Debug)]
+pub(super) struct Session {
+    disk: Arc<Disk>,
+    owned: bool,
+    features: u64,
+    table: MemoryTable,
+    vrings: Vec<Vring>,
+    /// The `writeback` byte of the configuration space.
+    writeback: Arc<AtomicBool>,
+}
+
+impl Session {
+    pub(super) fn new(disk: Arc<Disk>) -> Self {
+        let vrings =
+            std::iter::repeat_with(Vring::default).take(disk.options.num_queues.into()).collect();
+        let writeback = Arc::new(AtomicBool::new(disk.options.writeback));
+        Self { disk, owned: false, features: 0, table: MemoryTable::default(), vrings, writeback }
+    }
+
+    fn offered() -> u64 {
+        (VhostUserVirtioFeatures::PROTOCOL_FEATURES | VhostUserVirtioFeatures::LOG_ALL).bits()
+    }
+
+    fn vring(&mut self, index: u32) -> Result<&mut Vring> {
+        self.vrings.get_mut(index as usize).ok_or(Error::InvalidParam)
+    }
+
+    fn stopped_vring(&mut self, index: u32) -> Result<&mut Vring> {
+        let vring = self.vring(index)?;
+        if vring.worker.is_some() {
+            return Err(Error::InvalidOperation("the ring is running"));
+        }
+        Ok(vring)
+    }
+
+    /// Use another memory table, and see that no ring uses the old one.
+    fn set_table(&mut self, table: MemoryTable) {
+        for worker in self.vrings.iter().filter_map(|vring| vring.worker.as_ref()) {
+            worker.tell(Change::Memory(table.memory().clone()));
+        }
+        self.table = table;
+    }
+
+    /// Start the ring's worker. The ring starts on its kick descriptor, as in libvhost-user; it
+    /// takes requests while it is enabled.
+    fn start(&mut self, index: u8, kick: File) -> Result<()> {
+        let (features, memory) = (self.features, self.table.memory().clone());
+        let vring = self.vrings.get(usize::from(index)).ok_or(Error::InvalidParam)?;
+        let (Some(size), Some(user_addrs)) = (vring.size, vring.user_addrs) else {
+            return Err(Error::InvalidOperation("the ring has no size or no address"));
+        };
+        let mut guest_addrs = [0; 3];
+        for (guest_addr, user_addr) in guest_addrs.iter_mut().zip(user_addrs) {
+            *guest_addr = self.table.to_guest(user_addr).ok_or(Error::InvalidParam)?;
+        }
+        let [desc_table, avail_ring, used_ring] = guest_addrs;
+        let ring = RingSetup {
+            index: index.into(),
+            size,
+            desc_table,
+            avail_ring,
+            used_ring,
+            next_avail: vring.next_avail,
+            event_idx: has(features, VIRTIO_RING_F_EVENT_IDX),
+            indirect: has(features, VIRTIO_RING_F_INDIRECT_DESC),
+            call: duplicate(vring.call.as_ref())?,
+            err: duplicate(vring.err.as_ref())?,
+        };
+        let setup = WorkerSetup {
+            disk: self.disk.clone(),
+            memory,
+            ring,
+            kick,
+            enabled: vring.enabled,
+            features,
+            writeback: self.writeback.clone(),
+        };
+        let worker = Worker::start(setup).map_err(Error::ReqHandlerError)?;
+        self.vrings[usize::from(index)].worker = Some(worker);
+        Ok(())
+    }
+
+    /// End every ring at once, without another word to the driver.
+    fn abandon(&mut self) {
+        for vring in &mut self.vrings {
+            if let Some(worker) = vring.worker.take() {
+                vring.next_avail = worker.stop(Change::Abandon);
+            }
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.abandon();
+    }
+}
+
+fn duplicate(file: Option<&File>) -> Result<Option<File>> {
+    file.map(File::try_clone).transpose().map_err(Error::ReqHandlerError)
+}
+
+fn unsupported<T>(what: &'static str) -> Result<T> {
+    Err(Error::InvalidOperation(what))
+}
+
+impl RequestHandler for Session {
+    fn set_owner(&mut self) -> Result<()> {
+        if std::mem::replace(&mut self.owned, true) {
+            return Err(Error::InvalidOperation("the session has an owner"));
+        }
+        Ok(())
+    }
+
+    fn reset_owner(&mut self) -> Result<()> {
+        self.owned = false;
+        self.reset_device()
+    }
+
+    fn reset_device(&mut self) -> Result<()> {
+        self.abandon();
+        self.features = 0;
+        for vring in &mut self.vrings {
+            *vring = Vring::default();
+        }
+        self.writeback.store(self.disk.options.writeback, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn get_features(&mut self) -> Result<u64> {
+        Ok(features(&self.disk) | Self::offered())
+    }
+
+    /// Sent again on a running ring to switch LOG_ALL; rings take the rest when they start.
+    fn set_features(&mut self, acked: u64) -> Result<()> {
+        if acked & !(features(&self.disk) | Self::offered()) != 0 {
+            return Err(Error::InvalidParam);
+        }
+        self.features = acked;
+        if acked & VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits() == 0 {
+            for index in 0..self.vrings.len() {
+                self.set_enabled(index, true);
+            }
+        }
+        // A driver that cannot choose gets what FLUSH alone means: write-back (5.2.5.1).
+        if !has(acked, VIRTIO_BLK_F_CONFIG_WCE) {
+            self.writeback.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn set_mem_table(
+        &mut self,
+        regions: &[VhostUserMemoryRegion],
+        files: Vec<File>,
+        _postcopy: Option<bool>,
+    ) -> Result<Option<Vec<VhostUserMemoryRegionBase>>> {
+        let table = MemoryTable::of(regions, files).map_err(Error::ReqHandlerError)?;
+        self.set_table(table);
+        Ok(None)
+    }
+
+    fn set_vring_num(&mut self, index: u32, num: u32) -> Result<()> {
+        let vring = self.stopped_vring(index)?;
+        let size = u16::try_from(num).ok().filter(|size| size.is_power_of_two());
+        vring.size = Some(size.filter(|size| *size <= QUEUE_SIZE_MAX).ok_or(Error::InvalidParam)?);
+        Ok(())
+    }
+
+    fn set_vring_addr(
+        &mut self,
+        index: u32,
+        _flags: VhostUserVringAddrFlags,
+        descriptor: u64,
+        used: u64,
+        available: u64,
+        _log: u64,
+    ) -> Result<()> {
+        let user_addrs = [descriptor, available, used];
+        if user_addrs.iter().any(|addr| self.table.to_guest(*addr).is_none()) {
+            return Err(Error::InvalidParam);
+        }
+        let vring = self.vring(index)?;
+        if vring.worker.is_some() && vring.user_addrs != Some(user_addrs) {
+            return Err(Error::InvalidOperation("the ring is running elsewhere"));
+        }
+        vring.user_addrs = Some(user_addrs);
+        Ok(())
+    }
+
+    fn set_vring_base(&mut self, index: u32, base: u32) -> Result<()> {
+        let base = u16::try_from(base).map_err(|_| Error::InvalidParam)?;
+        self.stopped_vring(index)?.next_avail = base;
+        Ok(())
+    }
+
+    /// Stops the ring; everything it took is answered first.
+    fn get_vring_base(&mut self, index: u32) -> Result<VhostUserVringState> {
+        let vring = self.vring(index)?;
+        if let Some(worker) = vring.worker.take() {
+            vring.next_avail = worker.stop(Change::Drain);
+        }
+        vring.call = None;
+        vring.err = None;
+        Ok(VhostUserVringState::new(index, vring.next_avail.into()))
+    }
+
+    fn set_vring_kick(&mut self, index: u8, fd: Option<File>) -> Result<()> {
+        let Some(kick) = fd else {
+            return unsupported("rings without a kick descriptor");
+        };
+        let vring = self.vring(index.into())?;
+        if let Some(worker) = vring.worker.take() {
+            vring.next_avail = worker.stop(Change::Drain);
+        }
+        self.start(index, kick)
+    }
+
+    fn set_vring_call(&mut self, index: u8, fd: Option<File>) -> Result<()> {
+        let vring = self.vring(index.into())?;
+        let copy = duplicate(fd.as_ref())?;
+        if let Some(worker) = &vring.worker {
+            worker.tell(Change::Call(copy));
+        }
+        vring.call = fd;
+        Ok(())
+    }
+
+    fn set_vring_err(&mut self, index: u8, fd: Option<File>) -> Result<()> {
+        let vring = self.vring(index.into())?;
+        let copy = duplicate(fd.as_ref())?;
+        if let Some(worker) = &vring.worker {
+            worker.tell(Change::Err(copy));
+        }
+        vring.err = fd;
+        Ok(())
+    }
+
+    fn get_protocol_features(&mut self) -> Result<VhostUserProtocolFeatures> {
+        Ok(VhostUserProtocolFeatures::MQ
+            | VhostUserProtocolFeatures::CONFIG
+            | VhostUserProtocolFeatures::REPLY_ACK
+            | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS
+            | VhostUserProtocolFeatures::BACKEND_REQ
+            | VhostUserProtocolFeatures::RESET_DEVICE)
+    }
+
+    fn set_protocol_features(&mut self, _features: u64) -> Result<()> {
+        Ok(())
+    }
+
+    fn get_queue_num(&mut self) -> Result<u64> {
+        Ok(self.vrings.len() as u64)
+    }
+
+    /// Also for queues that were never set up: QEMU enables them all.
+    fn set_vring_enable(&mut self, index: u32, enable: bool) -> Result<()> {
+        self.vring(index)?;
+        self.set_enabled(index as usize, enable);
+        Ok(())
+    }
+
+    fn get_config(&mut self, offset: u32, size: u32, _: VhostUserConfigFlags) -> Result<Vec<u8>> {
+        let space = config_space(&self.disk, self.writeback.load(Ordering::Relaxed));
+        Ok(read_config(&space, offset, size))
+    }
+
+    /// Only `writeback` may be written (virtio 1.3 section 5.2.5).
+    fn set_config(&mut self, offset: u32, buf: &[u8], _: VhostUserConfigFlags) -> Result<()> {
+        match (offset as usize, buf) {
+            (WRITEBACK_OFFSET, [value @ (0 | 1)])
+                if has(self.features, VIRTIO_BLK_F_CONFIG_WCE) =>
+            {
+                self.writeback.store(*value == 1, Ordering::Relaxed);
+                Ok(())
+            }
+            _ => Err(Error::InvalidParam),
+        }
+    }
+
+    fn get_max_mem_slots(&mut self) -> Result<u64> {
+        Ok(MEMORY_SLOTS_MAX)
+    }
+
+    fn add_mem_region(
+        &mut self,
+        region: &VhostUserSingleMemoryRegion,
+        fd: File,
+        _postcopy: Option<bool>,
+    ) -> Result<Option<VhostUserMemoryRegionBase>> {
+        let table = self.table.with_added(region, fd).map_err(Error::ReqHandlerError)?;
+        self.set_table(table);
+        Ok(None)
+    }
+
+    fn remove_mem_region(&mut self, region: &VhostUserSingleMemoryRegion) -> Result<()> {
+        let table = self.table.without(region).map_err(Error::ReqHandlerError)?;
+        self.set_table(table);
+        Ok(())
+    }
+
+    fn set_backend_req_fd(&mut self, _backend: Backend) {
+        // The connection keeps a duplicate of its own: the crate's `Backend` cannot say
+        // CONFIG_CHANGE_MSG (see `connection`).
+    }
+
+    fn set_gpu_socket(&mut self, _: GpuBackend) -> Result<()> {
+        unsupported("GPU sockets")
+    }
+
+    fn get_shared_object(&mut self, _: VhostUserSharedMsg) -> Result<File> {
+        unsupported("shared objects")
+    }
+
+    fn get_inflight_fd(&mut self, _: &VhostUserInflight) -> Result<(VhostUserInflight, File)> {
+        unsupported("INFLIGHT_SHMFD")
+    }
+
+    fn set_inflight_fd(&mut self, _: &VhostUserInflight, _: File) -> Result<()> {
+        unsupported("INFLIGHT_SHMFD")
+    }
+
+    fn set_device_state_fd(
+        &mut self,
+        _: VhostTransferStateDirection,
+        _: VhostTransferStatePhase,
+        _: File,
+    ) -> Result<Option<File>> {
+        unsupported("device state")
+    }
+
+    fn check_device_state(&mut self) -> Result<()> {
+        unsupported("device state")
+    }
+
+    fn get_shmem_config(&mut self) -> Result<VhostUserShMemConfig> {
+        unsupported("shared memory")
+    }
+
+    fn set_log_base(&mut self, _: &VhostUserLog, _: File) -> Result<()> {
+        unsupported("LOG_SHMFD")
+    }
+}
+
+impl Session {
+    fn set_enabled(&mut self, index: usize, enabled: bool) {
+        let Some(vring) = self.vrings.get_mut(index) else {
+            return;
+        };
+        vring.enabled = enabled;
+        if let Some(worker) = &vring.worker {
+            worker.tell(Change::Enable(enabled));
+        }
+    }
+}
+
+/// Whether the stream is still in step after a message was refused with this error.
+pub(super) fn is_in_step(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::InvalidParam
+            | Error::InvalidOperation(_)
+            | Error::InactiveFeature(_)
+            | Error::InactiveOperation(_)
+            | Error::ReqHandlerError(_)
+    )
+}
