@@ -6,7 +6,6 @@
 //! a message that is refused changes nothing.
 
 use std::fs::File;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
