@@ -1,5 +1,7 @@
 //! Descriptors and threads of images, counted in a process of their own.
 
+#![expect(clippy::unwrap_used, reason = "what cannot happen fails the test")]
+
 use blkfault::block::{
     Aio, CacheMode, Node, Op, OpKind, OwnedMemory, RawImage, RawOptions, Ticket,
 };

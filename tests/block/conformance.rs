@@ -228,6 +228,49 @@ fn ops_in_flight_together_leave_what_one_of_them_wrote() {
     }
 }
 
+/// Four workers, each with every fourth sector, so that every block belongs to all of them.
+#[test]
+fn workers_that_share_blocks_keep_their_own_sectors() {
+    const WORKERS: usize = 4;
+    const SHARED_BYTES: usize = 256 << 10;
+    for arm in arms(DISK_BYTES as u64) {
+        let worker = |worker: usize| {
+            let mut driver = Driver::new(&*arm.disk);
+            let mut dice = Dice(worker as u64 + 1);
+            let mut own = vec![0u64; SHARED_BYTES / SECTOR];
+            for stamp in 1..100 {
+                let mut writes = Vec::new();
+                for _ in 0..4 {
+                    let sector = dice.below(own.len() / WORKERS) * WORKERS + worker;
+                    // Two writes to one sector in flight together would leave either.
+                    if own[sector] == stamp {
+                        continue;
+                    }
+                    own[sector] = stamp;
+                    let memory = OwnedMemory::new(SECTOR, 0);
+                    memory.write(&stamp.to_le_bytes().repeat(SECTOR / 8));
+                    let (offset_bytes, from) = ((sector * SECTOR) as u64, memory.buffers());
+                    let fua = dice.chance(100);
+                    writes.push(driver.submit(OpKind::Write { offset_bytes, from, fua }));
+                }
+                driver.finish();
+                assert!(writes.iter().all(|n| driver.ended(*n) == Some(Ok(()))), "{}", arm.name);
+            }
+            own
+        };
+        let owned: Vec<Vec<u64>> = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..WORKERS).map(|n| scope.spawn(move || worker(n))).collect();
+            workers.into_iter().map(|worker| worker.join().unwrap()).collect()
+        });
+        let now = Driver::new(&*arm.disk).read(0, SHARED_BYTES).unwrap();
+        for (sector, content) in now.chunks_exact(SECTOR).enumerate() {
+            let stamp = owned[sector % WORKERS][sector].to_le_bytes();
+            let right = content.chunks_exact(8).all(|word| word == stamp);
+            assert!(right, "{}: sector {sector} lost its worker's bytes", arm.name);
+        }
+    }
+}
+
 #[test]
 fn ops_outside_the_disk_fail_and_change_nothing() {
     let disk_bytes = 1 << 20;

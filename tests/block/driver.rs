@@ -88,7 +88,10 @@ impl Driver {
 pub(crate) fn finish_all(drivers: &mut [&mut Driver]) {
     drivers.iter_mut().for_each(|driver| driver.commit());
     while drivers.iter().any(|driver| driver.in_flight > 0) {
-        let progress = drivers.iter_mut().fold(false, |any, driver| driver.reap() || any);
+        let mut progress = false;
+        for driver in drivers.iter_mut() {
+            progress |= driver.reap();
+        }
         if progress {
             drivers.iter_mut().for_each(|driver| driver.commit());
             continue;

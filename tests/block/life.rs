@@ -195,3 +195,32 @@ fn every_engine_serves_more_ops_than_the_kernel_is_given_at_once() {
         assert!(right, "{aio:?}");
     }
 }
+
+/// The part of the next test that runs in a process where io_uring is forbidden.
+#[test]
+#[ignore = "run by without_io_uring_threads_serve"]
+fn child_without_io_uring() {
+    let directory = scratch();
+    let path = sparse(&directory.path().join("disk.img"), 1 << 20);
+    let image = RawImage::open(RawOptions::new(&path)).unwrap();
+    let mut driver = Driver::new(&image);
+    driver.write(0, &[1; 4096]).unwrap();
+    assert_eq!(driver.read(0, 4096), Ok(vec![1; 4096]));
+    let descriptors = std::fs::read_dir("/proc/self/fd").unwrap();
+    let rings = descriptors
+        .filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok())
+        .filter(|link| link.to_string_lossy().contains("io_uring"))
+        .count();
+    assert_eq!(rings, 0);
+}
+
+#[test]
+fn without_io_uring_threads_serve() {
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "life::child_without_io_uring", "--ignored"])
+        .env(blkfault::block::NO_IO_URING_VARIABLE, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success() && said.contains("1 passed"), "{said}");
+}

@@ -114,13 +114,12 @@ impl RawImage {
     }
 }
 
-/// Whether new channels use io_uring.
-fn wants_io_uring(aio: Aio) -> bool {
-    match aio {
-        Aio::IoUring => true,
-        Aio::Threads => false,
-        Aio::Auto => std::env::var_os(NO_IO_URING_VARIABLE).is_none(),
+/// Whether new channels may use io_uring.
+fn check_io_uring(aio: Aio) -> io::Result<()> {
+    if aio == Aio::Auto && std::env::var_os(NO_IO_URING_VARIABLE).is_some() {
+        return Err(io::Error::other(format!("{NO_IO_URING_VARIABLE} is set")));
     }
+    uring::check()
 }
 
 /// Refuse `aio=io_uring` where the host has none for us.
@@ -146,8 +145,8 @@ impl Node for RawImage {
 
     fn channel(&self) -> io::Result<Box<dyn Channel>> {
         let aio = self.current.get().options.aio;
-        if wants_io_uring(aio) {
-            let ring = uring::check().and_then(|()| UringChannel::new(self.current.clone()));
+        if aio != Aio::Threads {
+            let ring = check_io_uring(aio).and_then(|()| UringChannel::new(self.current.clone()));
             match ring {
                 Ok(channel) => return Ok(Box::new(channel)),
                 Err(error) if aio == Aio::IoUring => return Err(error),

@@ -184,7 +184,12 @@ impl FlushGate {
         } else if number < state.covered_below {
             FlushTurn::Covered
         } else if state.running.is_some() {
-            state.waiting.extend(waker.cloned());
+            // One wake is enough for a channel, however often it asks.
+            if let Some(waker) = waker
+                && !state.waiting.iter().any(|waiting| Arc::ptr_eq(waiting, waker))
+            {
+                state.waiting.push(waker.clone());
+            }
             FlushTurn::Wait
         } else {
             state.running = Some(state.number_next);

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use io_uring::{IoUring, Probe, opcode, squeue, types};
@@ -25,11 +25,20 @@ const WAKER: u64 = u64::MAX;
 /// How long to let the kernel rest when it has no memory for us.
 const REST: Duration = Duration::from_millis(1);
 
-/// Whether this process may use io_uring with all that tasks need.
+/// Whether this process may use io_uring with all that tasks need. A yes is remembered.
 ///
 /// # Errors
 /// What the host says: `ENOSYS` or `EPERM` where a kernel, sysctl or seccomp filter forbids it.
 pub(super) fn check() -> io::Result<()> {
+    static MAY: OnceLock<()> = OnceLock::new();
+    if MAY.get().is_none() {
+        try_out()?;
+        let _ = MAY.set(());
+    }
+    Ok(())
+}
+
+fn try_out() -> io::Result<()> {
     let ring = IoUring::new(1)?;
     let mut probe = Probe::new();
     ring.submitter().register_probe(&mut probe)?;
@@ -157,6 +166,7 @@ impl UringChannel {
             if user_data == WAKER {
                 self.waker_armed = false;
                 self.waker.quieten();
+                self.unpark();
                 continue;
             }
             self.in_kernel -= 1;
@@ -170,11 +180,15 @@ impl UringChannel {
         any
     }
 
-    /// Drive the tasks that were waiting for something which may have come.
+    /// Drive the tasks that were waiting for their turn.
     fn unpark(&mut self) {
         for slot in std::mem::take(&mut self.parked) {
             self.drive(slot);
         }
+    }
+
+    /// Drive the tasks that were waiting for room.
+    fn unload(&mut self) {
         for _ in 0..self.backlog.len() {
             if self.in_kernel >= self.in_kernel_max() {
                 break;
@@ -210,7 +224,7 @@ impl Channel for UringChannel {
 
     fn poll(&mut self, done: &mut Vec<Completion>) {
         if self.reap() {
-            self.unpark();
+            self.unload();
             self.arm_waker();
             self.enter();
         }

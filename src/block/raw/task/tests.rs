@@ -1,6 +1,8 @@
 //! Tasks against a kernel that is made up: it moves as little as it likes, interrupts, refuses,
 //! and insists on alignment.
 
+#![expect(clippy::cast_possible_truncation, reason = "content is made of truncated numbers")]
+
 use std::sync::Arc;
 
 use proptest::prelude::*;
