@@ -14,6 +14,7 @@ pub(crate) fn scratch() -> TempDir {
 
 /// Say that something was left out, past the test harness, which hides what passing tests say.
 pub(crate) fn left_out(what: &str, why: &str) {
+    let why = why.lines().next().unwrap_or_default();
     let _ = writeln!(std::io::stderr(), "LEFT OUT: {what}: {why}");
 }
 

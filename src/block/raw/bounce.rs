@@ -109,7 +109,7 @@ impl Bounced {
             storing: false,
             transfer,
         };
-        bounced.start_window();
+        bounced.enter_window();
         Ok(bounced)
     }
 
@@ -143,12 +143,12 @@ impl Bounced {
         if self.position_bytes == self.range.end {
             return Progress::Finished;
         }
-        self.start_window();
+        self.window = window(self.position_bytes, &self.range, self.align, self.direction);
+        self.enter_window();
         Progress::More
     }
 
-    fn start_window(&mut self) {
-        self.window = window(self.position_bytes, &self.range, self.align, self.direction);
+    fn enter_window(&mut self) {
         self.storing = false;
         self.transfer = Transfer::new(self.window.start_bytes, self.window.bytes);
         if !self.window.fetch {

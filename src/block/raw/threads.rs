@@ -51,6 +51,7 @@ struct Job {
 
 impl Pool {
     fn run(&self, jobs: &mut Vec<Job>) {
+        let added = jobs.len();
         let mut state = lock(&self.shared.state);
         state.jobs.extend(jobs.drain(..));
         let wanted = state.jobs.len().saturating_sub(state.idle);
@@ -72,7 +73,8 @@ impl Pool {
                 Err(_) => break,
             }
         }
-        self.shared.work.notify_all();
+        drop(state);
+        (0..added).for_each(|_| self.shared.work.notify_one());
     }
 }
 
