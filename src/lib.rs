@@ -4,4 +4,6 @@ pub mod block;
 pub mod errno;
 pub mod export;
 pub mod fault;
+pub mod monitor;
 pub mod qapi;
+pub mod socket_path;
