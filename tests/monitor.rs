@@ -1,5 +1,7 @@
 //! THE OPERATOR'S DOOR, from outside: real sockets, every byte.
 
+#![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
+
 #[path = "support/monitor.rs"]
 mod support;
 
