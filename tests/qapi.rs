@@ -55,3 +55,8 @@ fn compare(file: &str, generated: &str) {
 fn the_committed_types_are_what_the_schema_says() {
     compare("src/qapi/types.rs", &rustfmt(&generator::rust::render(&schema())));
 }
+
+#[test]
+fn the_committed_introspection_is_what_the_schema_says() {
+    compare("src/qapi/introspect.json", &generator::introspect::render(&schema()));
+}

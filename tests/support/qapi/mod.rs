@@ -6,6 +6,7 @@
 
 pub(crate) mod check;
 pub(crate) mod doc;
+pub(crate) mod introspect;
 pub(crate) mod model;
 pub(crate) mod parser;
 pub(crate) mod rust;
