@@ -9,6 +9,8 @@ mod examples;
 mod freshness;
 #[path = "qapi/introspection.rs"]
 mod introspection;
+#[path = "qapi/mistakes.rs"]
+mod mistakes;
 #[path = "qapi/refusals.rs"]
 mod refusals;
 
