@@ -1,57 +1,30 @@
-//! The operators' contract: `qapi/` against the code made from it.
+//! The operators' contract: `qapi/` against the code that is made from it, and both against QEMU.
 
 #[path = "support/qapi/mod.rs"]
 mod generator;
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command as Process, Stdio};
+#[path = "qapi/examples.rs"]
+mod examples;
+#[path = "qapi/freshness.rs"]
+mod freshness;
+#[path = "qapi/introspection.rs"]
+mod introspection;
+#[path = "qapi/mistakes.rs"]
+mod mistakes;
+#[path = "qapi/refusals.rs"]
+mod refusals;
 
+use std::path::Path;
+
+/// The directory of this package.
 fn package() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// The schema of this package.
 fn schema() -> generator::Schema {
     match generator::load(&package().join("qapi/qapi-schema.json")) {
         Ok(schema) => schema,
         Err(error) => panic!("{error}"),
     }
-}
-
-/// Formats Rust as `cargo fmt` would.
-fn rustfmt(text: &str) -> String {
-    let mut child = Process::new("rustfmt")
-        .args(["--edition", "2024"])
-        .current_dir(package())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("rustfmt runs (rustup component add rustfmt)");
-    let mut input = child.stdin.take().expect("stdin is a pipe");
-    input.write_all(text.as_bytes()).expect("rustfmt reads");
-    drop(input);
-    let output = child.wait_with_output().expect("rustfmt ends");
-    assert!(output.status.success(), "rustfmt refuses what was generated:\n{text}");
-    String::from_utf8(output.stdout).expect("Rust is UTF-8")
-}
-
-/// Compares a generated file with the committed one, or rewrites it with `UPDATE=1`.
-fn compare(file: &str, generated: &str) {
-    let path: PathBuf = package().join(file);
-    if std::env::var_os("UPDATE").is_some() {
-        std::fs::write(&path, generated).expect("the file can be written");
-        return;
-    }
-    let committed = std::fs::read_to_string(&path).unwrap_or_default();
-    let differs = committed.lines().zip(generated.lines()).position(|(old, new)| old != new);
-    let line = differs.unwrap_or(committed.lines().count().min(generated.lines().count())) + 1;
-    assert!(
-        committed == generated,
-        "{file} is not what qapi/ says, from line {line} on; UPDATE=1 cargo test --test qapi rewrites it"
-    );
-}
-
-#[test]
-fn the_committed_types_are_what_the_schema_says() {
-    compare("src/qapi/types.rs", &rustfmt(&generator::rust::render(&schema())));
 }

@@ -7,6 +7,7 @@
 //! made of.
 
 pub mod error;
+pub mod introspect;
 pub mod path;
 pub mod types;
 pub mod visit;

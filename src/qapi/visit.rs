@@ -137,7 +137,7 @@ pub(super) fn parse_enum<T: Copy>(
 
 /// The error for a value that is of no type of the alternate `expected`.
 pub(super) fn no_alternative(at: &Path<'_>, expected: &str) -> QmpError {
-    wrong_type(&at.last(), expected)
+    wrong_type(at.last(), expected)
 }
 
 fn wrong_type(name: impl std::fmt::Display, expected: &str) -> QmpError {

@@ -5,7 +5,9 @@
 //! wrong with a schema is an error with file and line; nothing is skipped.
 
 pub(crate) mod check;
+pub(crate) mod conform;
 pub(crate) mod doc;
+pub(crate) mod introspect;
 pub(crate) mod model;
 pub(crate) mod parser;
 pub(crate) mod rust;
