@@ -55,8 +55,12 @@ fn lengths(cut: &[u32], total: u32) -> Vec<u32> {
     let mut left = total;
     let mut all: Vec<u32> = Vec::new();
     for length in cut {
-        all.push((*length).min(left));
-        left -= all.last().expect("just pushed");
+        let here = (*length).min(left);
+        // A cut behind the end is none; an empty descriptor is made only where it is asked for.
+        if here > 0 || *length == 0 {
+            all.push(here);
+        }
+        left -= here;
     }
     if left > 0 {
         all.push(left);
