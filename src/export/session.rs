@@ -187,10 +187,6 @@ impl RequestHandler for Session {
                 self.set_enabled(index, true);
             }
         }
-        // A driver that cannot choose gets what FLUSH alone means: write-back (5.2.5.1).
-        if !has(acked, VIRTIO_BLK_F_CONFIG_WCE) {
-            self.writeback.store(true, Ordering::Relaxed);
-        }
         Ok(())
     }
 

@@ -277,8 +277,7 @@ impl Loop {
         if self.in_flight[usize::from(head)].is_some() {
             return self.refuse(head, &"the descriptor is in flight already");
         }
-        let terms =
-            Terms { features: self.features, writeback: self.writeback.load(Ordering::Relaxed) };
+        let terms = Terms::of(self.features, self.writeback.load(Ordering::Relaxed));
         let indirect = self.ring.indirect();
         match walk(&self.memory, self.ring.table(), head, indirect) {
             Err(bad) => self.refuse(head, &bad),

@@ -1,19 +1,17 @@
 //! The guest's door, told as stories of an honest front end.
 
+#[path = "../support"]
 mod support {
     pub mod backend;
     pub mod front;
     pub mod nodes;
 }
 
-/// One file per kind of story.
-mod export {
-    mod framing;
-    mod load;
-    mod requests;
-    mod session;
-    mod stopping;
-}
+mod framing;
+mod load;
+mod requests;
+mod session;
+mod stopping;
 
 /// A connected front end with one running queue, everything negotiated.
 fn front_with_queue(socket: &std::path::Path) -> (support::front::Front, support::front::Queue) {
