@@ -130,7 +130,17 @@ impl Front {
 
     /// Accept those of `wanted` that the back end offers.
     pub fn accept_features(&mut self, wanted: u64) {
-        self.accepted = self.offered & (wanted | feature::PROTOCOL_FEATURES);
+        self.accept_exactly(self.offered & (wanted | feature::PROTOCOL_FEATURES));
+    }
+
+    /// Accept these features and no other.
+    pub fn accept_exactly(&mut self, features: u64) {
+        self.accepted = features;
+        self.accept_again();
+    }
+
+    /// Say once more what was accepted.
+    pub fn accept_again(&self) {
         self.must(Ask::SetFeatures, &self.accepted.to_ne_bytes());
     }
 
@@ -194,6 +204,12 @@ impl Front {
 
     /// As [`start_queue`](Self::start_queue), where the back end may refuse.
     pub fn try_start_queue(&self, queue: &Queue, base: u16) -> Result<(), Refusal> {
+        self.start_queue_disabled(queue, base)?;
+        self.enable_queue(queue.index, true)
+    }
+
+    /// As [`try_start_queue`](Self::try_start_queue), but do not enable it.
+    pub fn start_queue_disabled(&self, queue: &Queue, base: u16) -> Result<(), Refusal> {
         let index = u32::from(queue.index);
         let wire = &self.wire;
         wire.tell(Ask::SetVringNum, &words(&[index, queue.size.into()]), &[])?;
@@ -208,8 +224,7 @@ impl Front {
         let vring = u64::from(index).to_ne_bytes();
         wire.tell(Ask::SetVringErr, &vring, &[queue.err_fd()])?;
         wire.tell(Ask::SetVringKick, &vring, &[queue.kick_fd()])?;
-        wire.tell(Ask::SetVringCall, &vring, &[queue.call_fd()])?;
-        self.enable_queue(queue.index, true)
+        wire.tell(Ask::SetVringCall, &vring, &[queue.call_fd()])
     }
 
     /// Enable or disable a queue.

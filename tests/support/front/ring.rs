@@ -203,15 +203,18 @@ impl Queue {
         self.rings.word16(address)
     }
 
-    pub(super) fn kick_fd(&self) -> BorrowedFd<'_> {
+    /// Where kicks are written.
+    pub fn kick_fd(&self) -> BorrowedFd<'_> {
         self.kick.as_fd()
     }
 
-    pub(super) fn call_fd(&self) -> BorrowedFd<'_> {
+    /// Where the device calls.
+    pub fn call_fd(&self) -> BorrowedFd<'_> {
         self.call.as_fd()
     }
 
-    pub(super) fn err_fd(&self) -> BorrowedFd<'_> {
+    /// Where the device reports a broken queue.
+    pub fn err_fd(&self) -> BorrowedFd<'_> {
         self.err.as_fd()
     }
 
