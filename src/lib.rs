@@ -5,3 +5,4 @@ pub mod errno;
 pub mod export;
 pub mod fault;
 pub mod qapi;
+pub mod size;
