@@ -24,9 +24,9 @@ fn a_disk_in_the_state_error_fails_its_guest_and_serves_it_again_after_none() {
     set_state(&mut operator, "disk0", "error");
     let write = vm.run("dd if=/dev/zero of=/mnt/more bs=1M count=1 conv=fsync");
     assert_ne!(write.status, 0);
-    assert!(write.output.contains("I/O error"), "{}", write.output);
+    assert!(write.output.contains("Input/output error"), "{}", write.output);
     let read = vm.run("echo 3 >/proc/sys/vm/drop_caches; cat /mnt/keep");
-    assert!(read.output.contains("I/O error"), "{}", read.output);
+    assert!(read.output.contains("Input/output error"), "{}", read.output);
     let kernel = vm.kernel_log();
     assert!(kernel.contains("I/O error, dev vda, sector "), "{kernel}");
     let event = operator.wait_event("BLOCK_IO_ERROR");

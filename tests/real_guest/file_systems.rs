@@ -72,7 +72,7 @@ fn four_queues_carry_the_load_of_four_processors() {
     assert_eq!(vm.must("ls /sys/block/vda/mq | wc -l"), "4");
     vm.must(
         r#"for cpu in 0 1 2 3; do
-            head -c 8M /dev/urandom >/tmp/data$cpu
+            head -c 8m /dev/urandom >/tmp/data$cpu
             taskset -c $cpu dd if=/tmp/data$cpu of=/dev/vda bs=32k seek=$((cpu * 256)) oflag=direct &
         done
         wait
@@ -135,6 +135,6 @@ fn zeroes_are_read_back(vm: &mut Vm) {
         blkdiscard -z -o 2M -l 1M /dev/vda
         blkdiscard -o 1M -l 1M /dev/vda
         dd if=/dev/vda bs=1M skip=1 count=2 iflag=direct of=/tmp/read
-        head -c 2M /dev/zero | cmp - /tmp/read",
+        head -c 2m /dev/zero | cmp - /tmp/read",
     );
 }

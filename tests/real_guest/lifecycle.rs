@@ -107,10 +107,10 @@ fn a_stopped_machine_is_quiet_and_goes_on_where_it_was() {
     let mut operator = daemon.operator();
     let mut vm = Machine::new().cpus(2).disk(&daemon.socket("disk0")).boot(&image);
     vm.must(
-        r#"head -c 2M /dev/urandom >/tmp/random
+        r#"head -c 2m /dev/urandom >/tmp/random
         work() {
             while [ ! -e /tmp/enough ]; do
-                n=$((n + 1)); { echo $n $1; cat /tmp/random; } | head -c 1M >/tmp/out$1
+                n=$((n + 1)); { echo $n $1; cat /tmp/random; } | head -c 1m >/tmp/out$1
                 dd if=/tmp/out$1 of=/dev/vda bs=64k seek=$(($1 * 16)) oflag=direct
                 dd if=/dev/vda of=/tmp/in$1 bs=64k skip=$(($1 * 16)) count=16 iflag=direct
                 cmp /tmp/out$1 /tmp/in$1 || echo $n >>/tmp/bad

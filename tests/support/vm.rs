@@ -37,6 +37,12 @@ impl Image {
         left_out(story, "BLKFAULT_GUEST names no guest (tests/run builds one)");
         None
     }
+
+    /// The accelerator that was found to work when the guest was built.
+    fn accelerator(&self) -> String {
+        let found = fs::read_to_string(self.directory.join("accel"));
+        found.expect("a guest made by guest-image").trim().to_owned()
+    }
 }
 
 /// Say that a story is not told. The test harness does not keep this from the reader.
@@ -105,12 +111,13 @@ impl Machine {
         let mut command = self.command(image, directory.path());
         let said = File::create(at("qemu.log")).expect("a log file");
         command.stdin(Stdio::null()).stdout(said.try_clone().expect("a log file")).stderr(said);
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let serial = accept(&serial, &mut child, &at("qemu.log"));
+        let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let mut process = Process { child, directory };
+        let serial = process.accept(&serial);
         serial.set_read_timeout(Some(Duration::from_millis(200))).expect("timeout");
-        let qemu = Operator::over(accept(&qmp, &mut child, &at("qemu.log")));
+        let qemu = Operator::over(process.accept(&qmp));
         let (serial, line, transcript) = (BufReader::new(serial), Vec::new(), String::new());
-        Vm { qemu, child, serial, line, transcript, directory }
+        Vm { qemu, process, serial, line, transcript }
     }
 
     fn command(&self, image: &Image, directory: &Path) -> Command {
@@ -119,8 +126,7 @@ impl Machine {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
         command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
-        // A KVM that is there and does not work is passed over.
-        command.args(["-M", "q35,memory-backend=mem", "-accel", "kvm", "-accel", "tcg"]);
+        command.args(["-M", "q35,memory-backend=mem", "-accel", &image.accelerator()]);
         command.args(["-cpu", "max", "-smp", &self.cpus.to_string(), "-m", "256"]);
         command.args(["-object", "memory-backend-memfd,id=mem,size=256M,share=on"]);
         command.arg("-kernel").arg(image.directory.join("kernel"));
@@ -135,26 +141,51 @@ impl Machine {
     }
 }
 
-/// The connection that QEMU makes to a socket of ours.
-fn accept(listener: &UnixListener, qemu: &mut Child, log: &Path) -> UnixStream {
-    listener.set_nonblocking(true).expect("a socket that does not block");
-    let deadline = Instant::now() + WAIT;
-    loop {
-        match listener.accept() {
-            Ok((stream, _)) => {
-                stream.set_nonblocking(false).expect("a socket that blocks");
-                return stream;
+/// QEMU as a process, with what it writes.
+#[derive(Debug)]
+struct Process {
+    child: Child,
+    directory: TempDir,
+}
+
+impl Process {
+    /// The connection that QEMU makes to a socket of ours.
+    fn accept(&mut self, listener: &UnixListener) -> UnixStream {
+        listener.set_nonblocking(true).expect("a socket that does not block");
+        let deadline = Instant::now() + WAIT;
+        loop {
+            match listener.accept() {
+                Ok((stream, _)) => {
+                    stream.set_nonblocking(false).expect("a socket that blocks");
+                    return stream;
+                }
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}"),
             }
-            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}"),
+            assert!(self.ended().is_none(), "QEMU ended at once");
+            assert!(Instant::now() < deadline, "QEMU does not start");
+            std::thread::sleep(Duration::from_millis(5));
         }
-        let ended = qemu.try_wait().expect("wait");
-        let said = || fs::read_to_string(log).unwrap_or_default();
-        assert!(ended.is_none(), "QEMU ended ({ended:?}): {}", said());
-        if Instant::now() > deadline {
-            let _ = qemu.kill();
-            panic!("QEMU does not start: {}", said());
+    }
+
+    fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("wait")
+    }
+
+    /// What it has written to a file so far.
+    fn said(&self, name: &str) -> String {
+        let bytes = fs::read(self.directory.path().join(name)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("said by the guest's kernel:\n{}", tail(&self.said("console")));
+            eprintln!("said by QEMU:\n{}", tail(&self.said("qemu.log")));
         }
-        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -172,11 +203,10 @@ pub struct Answer {
 pub struct Vm {
     /// QEMU's own monitor.
     pub qemu: Operator,
-    child: Child,
+    process: Process,
     serial: BufReader<UnixStream>,
     line: Vec<u8>,
     transcript: String,
-    directory: TempDir,
 }
 
 impl Vm {
@@ -241,19 +271,13 @@ impl Vm {
 
     /// What the kernel has said on its console.
     pub fn kernel_log(&self) -> String {
-        let bytes = fs::read(self.directory.path().join("console")).unwrap_or_default();
-        String::from_utf8_lossy(&bytes).into_owned()
-    }
-
-    /// What QEMU itself has said.
-    pub fn qemu_log(&self) -> String {
-        fs::read_to_string(self.directory.path().join("qemu.log")).unwrap_or_default()
+        self.process.said("console")
     }
 
     /// Kill QEMU, as a crash would.
     pub fn kill(mut self) {
-        self.child.kill().expect("kill");
-        self.child.wait().expect("wait");
+        self.process.child.kill().expect("kill");
+        self.process.child.wait().expect("wait");
     }
 
     /// Switch the guest off and wait until QEMU has ended by itself.
@@ -261,7 +285,7 @@ impl Vm {
         self.start("poweroff -f");
         let deadline = Instant::now() + WAIT;
         loop {
-            if let Some(status) = self.child.try_wait().expect("wait") {
+            if let Some(status) = self.process.ended() {
                 return status;
             }
             assert!(Instant::now() < deadline, "the guest does not go off");
@@ -272,12 +296,8 @@ impl Vm {
 
 impl Drop for Vm {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
         if std::thread::panicking() {
             eprintln!("said on the serial port:\n{}", tail(&self.transcript));
-            eprintln!("said by the guest's kernel:\n{}", tail(&self.kernel_log()));
-            eprintln!("said by QEMU:\n{}", tail(&self.qemu_log()));
         }
     }
 }
