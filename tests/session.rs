@@ -1,5 +1,7 @@
 //! An operator's session with a whole daemon: every command, the errors, the events.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 #[path = "support/daemon.rs"]
 mod daemon;
 #[path = "support/operator.rs"]
@@ -264,7 +266,7 @@ fn what_makes_no_sense_is_refused_and_changes_nothing() {
         (
             "block-export-add",
             export("e", json!({"addr": {"type": "unix", "path": at("disk0")}})),
-            "in use by a live process",
+            "in use by a running daemon",
         ),
         ("block-export-del", json!({"id": "nobody"}), "Export 'nobody' is not found"),
         ("block_resize", json!({"size": 1 << 20}), "'device' or 'node-name' is missing"),

@@ -79,7 +79,7 @@ pub struct DiskSpec {
     /// An inherited socket instead: listening, or connected to the only front end there will be.
     ///
     /// Example: --fd 3
-    #[arg(long, value_name = "FDNUM", value_parser = value_parser!(RawFd).range(0..))]
+    #[arg(long, value_name = "FDNUM", allow_negative_numbers = true, value_parser = value_parser!(RawFd).range(0..))]
     fd: Option<RawFd>,
 
     /// The image: a file or a block device.

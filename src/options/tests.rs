@@ -107,7 +107,6 @@ fn options_that_make_no_sense_are_refused_by_name() {
         (&["--disk", "store=disk0,socket-path=/s"], "no store of its own"),
         (&["--disk", "store=a,memory=1M,socket-path=/s"], "cannot be used with"),
         (&["--disk", ""], "--disk ''"),
-        (&["--monitor", "tcp:0.0.0.0:1"], "remote=on"),
         (&["--config", "/no/such/file"], "--config /no/such/file: "),
     ];
     for (arguments, expected) in cases {
@@ -129,10 +128,7 @@ fn every_option_has_help_with_an_example() {
     for argument in command().get_arguments() {
         let name = argument.get_id();
         let help = argument.get_long_help().unwrap_or_else(|| panic!("{name}")).to_string();
-        assert!(
-            help.contains("Example: ")
-                && help.contains(&format!("--{}", argument.get_long().unwrap())),
-            "{name}: {help}"
-        );
+        let example = help.split("Example: ").nth(1).unwrap_or_else(|| panic!("{name}: {help}"));
+        assert!(example.contains(argument.get_long().unwrap()), "{name}: {help}");
     }
 }
