@@ -18,6 +18,8 @@ use crate::errno::Errno;
 use crate::fault::IoType;
 use crate::monitor::framing::Framer;
 use crate::monitor::{Address, BadAddress};
+use crate::options;
+use crate::size::Size;
 
 /// What became of a command line; the number is the exit status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,9 +104,9 @@ Examples:
     Resize {
         /// The disk
         disk: String,
-        /// The new size in bytes, or with suffix K, M, G or T (powers of 1024)
-        #[arg(value_parser = bytes, allow_negative_numbers = true)]
-        size: u64,
+        /// The new size: bytes, or a number with K, M, G, T or P (times 1024)
+        #[arg(allow_negative_numbers = true)]
+        size: Size,
     },
 
     /// Wait for the daemon, or for an event
@@ -193,14 +195,17 @@ pub enum Program {
     /// The operator's command
     #[default]
     Blkfault,
+    /// The daemon
+    Blkfaultd,
 }
 
 impl Program {
-    /// Its command line. This is the one place that must know of another program.
+    /// Its command line.
     #[must_use]
     pub fn command(self) -> clap::Command {
         match self {
             Self::Blkfault => Cli::command(),
+            Self::Blkfaultd => options::command(),
         }
     }
 }
@@ -299,24 +304,6 @@ fn seconds(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "accepted is a number of seconds above 0, such as 30 or 0.5".to_owned())
 }
 
-fn bytes(text: &str) -> Result<u64, String> {
-    let (digits, shift) = match text.char_indices().next_back() {
-        Some((at, suffix)) => match suffix.to_ascii_uppercase() {
-            'K' => (&text[..at], 10),
-            'M' => (&text[..at], 20),
-            'G' => (&text[..at], 30),
-            'T' => (&text[..at], 40),
-            _ => (text, 0),
-        },
-        None => (text, 0),
-    };
-    let number = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
-    number.filter(|bytes| i64::try_from(*bytes).is_ok()).ok_or_else(|| {
-        "accepted is a number of bytes below 2^63, or one with suffix K, M, G or T, such as 20G"
-            .to_owned()
-    })
-}
-
 fn json_object(text: &str) -> Result<Value, String> {
     let mut framer = Framer::default();
     // The line end completes what only the next token would.
@@ -351,18 +338,6 @@ mod tests {
             let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
             let example = format!("blkfault {}", verb.get_name());
             assert!(help.contains(&example), "{}: {help}", verb.get_name());
-        }
-    }
-
-    #[test]
-    fn sizes_are_bytes_or_powers_of_1024() {
-        assert_eq!(bytes("0"), Ok(0));
-        assert_eq!(bytes("1536"), Ok(1536));
-        assert_eq!(bytes("1k"), Ok(1 << 10));
-        assert_eq!(bytes("20G"), Ok(20 << 30));
-        assert_eq!(bytes("9223372036854775807"), Ok((1 << 63) - 1));
-        for bad in ["", "G", "-1", "1.5G", "1GiB", "9223372036854775808", "8388608T", "é"] {
-            assert!(bytes(bad).is_err(), "{bad}");
         }
     }
 

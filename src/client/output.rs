@@ -1,6 +1,6 @@
 //! How things look on a terminal or in a pipe.
 //!
-//! Knows: tables, sizes, times, manual pages. Must not know: where the values come from.
+//! Knows: tables, times, manual pages. Must not know: where the values come from.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -30,28 +30,17 @@ pub(super) fn word(value: &Value) -> String {
     }
 }
 
-/// A size in bytes with a unit of 1024, and a digit behind the point where one is left over.
-pub(super) fn size(bytes: u64) -> String {
-    scaled(bytes, 1024, &["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"])
-}
-
 /// A time in nanoseconds with a unit that keeps it short.
 pub(super) fn duration(nanoseconds: u64) -> String {
-    scaled(nanoseconds, 1000, &["ns", "µs", "ms", "s"])
-}
-
-fn scaled(number: u64, step: u64, units: &[&str]) -> String {
-    let (mut scale, mut unit) = (1_u64, 0);
-    while number / scale >= step && unit + 1 < units.len() {
-        scale *= step;
-        unit += 1;
-    }
-    let (whole, rest) = (number / scale, number % scale);
-    let name = units.get(unit).copied().unwrap_or_default();
-    // Below one unit of the smallest there is no rest, so the scale is a multiple of ten or 1024.
-    match u128::from(rest) * 10 / u128::from(scale) {
-        0 => format!("{whole} {name}"),
-        tenths => format!("{whole}.{tenths} {name}"),
+    let (unit, name) = match nanoseconds {
+        0..1_000 => (1, "ns"),
+        1_000..1_000_000 => (1_000, "µs"),
+        1_000_000..1_000_000_000 => (1_000_000, "ms"),
+        _ => (1_000_000_000, "s"),
+    };
+    match nanoseconds % unit * 10 / unit {
+        0 => format!("{} {name}", nanoseconds / unit),
+        tenths => format!("{}.{tenths} {name}", nanoseconds / unit),
     }
 }
 
@@ -149,15 +138,10 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn sizes_and_times_are_short_and_not_rounded_up() {
-        let sizes = [(0, "0 B"), (1023, "1023 B"), (1024, "1 KiB"), (1536, "1.5 KiB")];
-        for (bytes, text) in sizes {
-            assert_eq!(size(bytes), text);
-        }
-        assert_eq!(size((20 << 30) - 1), "19.9 GiB");
-        assert_eq!(size(u64::MAX), "15.9 EiB");
+    fn durations_are_short_and_not_rounded_up() {
         assert_eq!(duration(999), "999 ns");
-        assert_eq!(duration(51_234), "51.2 µs");
+        assert_eq!(duration(51_299), "51.2 µs");
+        assert_eq!(duration(1_000_000), "1 ms");
         assert_eq!(duration(7_000_000_000_000), "7000 s");
     }
 

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use super::cli::{Cli, Common, Failure, StateArgs, Verb, WaitArgs};
 use super::output::{self, Table};
 use super::{Client, ClientError, Deadline};
+use crate::size::Size;
 
 /// How long to wait between two attempts to connect.
 const RETRY: Duration = Duration::from_millis(50);
@@ -24,7 +25,7 @@ pub(super) fn run(cli: &Cli, out: &mut dyn Write) -> Result<(), Failure> {
         Verb::List => list(common, out),
         Verb::Stats { disk } => stats(common, disk.as_deref(), out),
         Verb::Resize { disk, size } => {
-            let arguments = json!({ "device": disk, "size": size });
+            let arguments = json!({ "device": disk, "size": size.0 });
             let resized = connect(common)?.call("block_resize", arguments, common.deadline())?;
             done(common, &resized, out)
         }
@@ -135,7 +136,7 @@ fn list(common: &Common, out: &mut dyn Write) -> Result<(), Failure> {
         table.row([
             output::word(&disk["disk"]),
             output::word(&disk["state"]),
-            disk["size"].as_u64().map_or_else(|| "-".to_owned(), output::size),
+            disk["size"].as_u64().map_or_else(|| "-".to_owned(), |bytes| Size(bytes).to_string()),
             mode.to_owned(),
             guest.to_owned(),
             output::word(&disk["node-name"]),

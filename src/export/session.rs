@@ -8,6 +8,7 @@
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use vhost::VhostUserMemoryRegionBase;
 use vhost::vhost_user::message::{
@@ -26,7 +27,7 @@ use super::config::{WRITEBACK_OFFSET, config_space, features, has, read_config};
 use super::disk::{Disk, QUEUE_SIZE_MAX};
 use super::memory::{MEMORY_SLOTS_MAX, MemoryTable};
 use super::ring::RingSetup;
-use super::worker::{Change, Worker, WorkerSetup};
+use super::worker::{Change, End, STOP_TIMEOUT, Worker, WorkerSetup};
 
 /// What the front end has said about one queue.
 #[derive(Debug, Default)]
@@ -125,12 +126,15 @@ impl Session {
         Ok(())
     }
 
-    /// End every ring at once, without another word to the driver.
+    /// End every ring at once, without another word to the driver. Waits for all of them together
+    /// as long as for one.
     fn abandon(&mut self) {
-        for vring in &mut self.vrings {
-            if let Some(worker) = vring.worker.take() {
-                vring.next_avail = worker.stop(Change::Abandon);
-            }
+        for worker in self.vrings.iter().filter_map(|vring| vring.worker.as_ref()) {
+            worker.end(End::Abandon);
+        }
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        for worker in self.vrings.iter_mut().filter_map(|vring| vring.worker.take()) {
+            worker.ended_by(deadline);
         }
     }
 }
@@ -187,10 +191,6 @@ impl RequestHandler for Session {
                 self.set_enabled(index, true);
             }
         }
-        // A driver that cannot choose gets what FLUSH alone means: write-back (5.2.5.1).
-        if !has(acked, VIRTIO_BLK_F_CONFIG_WCE) {
-            self.writeback.store(true, Ordering::Relaxed);
-        }
         Ok(())
     }
 
@@ -243,7 +243,7 @@ impl RequestHandler for Session {
     fn get_vring_base(&mut self, index: u32) -> Result<VhostUserVringState> {
         let vring = self.vring(index)?;
         if let Some(worker) = vring.worker.take() {
-            vring.next_avail = worker.stop(Change::Drain);
+            vring.next_avail = worker.stop(End::Drain);
         }
         vring.call = None;
         vring.err = None;
@@ -256,7 +256,7 @@ impl RequestHandler for Session {
         };
         let vring = self.vring(index.into())?;
         if let Some(worker) = vring.worker.take() {
-            vring.next_avail = worker.stop(Change::Drain);
+            vring.next_avail = worker.stop(End::Drain);
         }
         self.start(index, kick)
     }

@@ -26,18 +26,12 @@ mod throttle;
 
 use serde_json::{Map, Value};
 
+pub use crate::qapi::CommandSpec;
+
 pub use address::{Address, BadAddress};
 pub use listener::MonitorError;
 pub use outbox::{EventSink, Reply};
 pub use threads::Monitors;
-
-/// What a monitor must know about a command before it runs it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CommandSpec {
-    /// Whether it may overtake other commands (`exec-oob`). Such a command must not wait for
-    /// anything: all clients wait for it.
-    pub allow_oob: bool,
-}
 
 /// Runs commands.
 pub trait Executor: Send + Sync + 'static {
