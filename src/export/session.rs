@@ -63,8 +63,8 @@ impl Session {
         Self { disk, owned: false, features: 0, table: MemoryTable::default(), vrings, writeback }
     }
 
-    fn offered() -> u64 {
-        (VhostUserVirtioFeatures::PROTOCOL_FEATURES | VhostUserVirtioFeatures::LOG_ALL).bits()
+    fn offered(&self) -> u64 {
+        features(&self.disk) | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits()
     }
 
     fn vring(&mut self, index: u32) -> Result<&mut Vring> {
@@ -177,12 +177,12 @@ impl RequestHandler for Session {
     }
 
     fn get_features(&mut self) -> Result<u64> {
-        Ok(features(&self.disk) | Self::offered())
+        Ok(self.offered())
     }
 
     /// Sent again on a running ring to switch LOG_ALL; rings take the rest when they start.
     fn set_features(&mut self, acked: u64) -> Result<()> {
-        if acked & !(features(&self.disk) | Self::offered()) != 0 {
+        if acked & !self.offered() != 0 {
             return Err(Error::InvalidParam);
         }
         self.features = acked;
