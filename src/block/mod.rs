@@ -5,8 +5,18 @@
 
 mod buffers;
 mod filter;
+mod immediate;
+mod memory;
 mod node;
+mod null;
+mod raw;
 
 pub use buffers::{Buffers, OwnedMemory};
 pub use filter::{FaultFilter, FaultPoint, FaultReport};
+pub use memory::MemoryImage;
 pub use node::{Channel, Completion, Geometry, Node, Op, OpKind, Ticket};
+pub use null::NullImage;
+pub use raw::{
+    Aio, CacheMode, ImageKind, Locking, NO_IO_URING_VARIABLE, OpenError, RawImage, RawOptions,
+    Reopening,
+};

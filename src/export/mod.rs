@@ -12,6 +12,7 @@ mod chain;
 mod config;
 mod connection;
 mod disk;
+mod door;
 mod memory;
 mod request;
 mod ring;
@@ -24,5 +25,6 @@ pub use disk::{
     BadSerial, Disk, DiskOptions, IoFailure, NUM_QUEUES_MAX, Observer, QUEUE_SIZE_MAX,
     SERIAL_BYTES, Serial,
 };
+pub use door::{DoorError, Inherited};
 pub use serve::{Door, Export};
 pub use stats::{Stats, TypeStats};

@@ -1,0 +1,214 @@
+//! Image locks as QEMU takes them.
+//!
+//! Knows: QEMU's lock bytes. Must not know: what the image is used for beyond reading, writing and
+//! resizing. Invariants: the locks are open-file-description locks on the description that does
+//! the I/O, so they last until its last request has ended, whoever dies meanwhile; every lock is
+//! a read lock, so that taking one never fails for another user of this protocol: a conflict is
+//! found by asking who else has a lock (`raw_apply_lock_bytes` and `raw_check_lock_bytes` in
+//! QEMU's block/file-posix.c).
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+
+/// First of the bytes that say "I do this" (`RAW_LOCK_PERM_BASE`).
+const DOES_BASE: i64 = 100;
+/// First of the bytes that say "nobody else may do this" (`RAW_LOCK_SHARED_BASE`).
+const FORBIDS_BASE: i64 = 200;
+/// QEMU's permissions in the order of their bytes (`BLK_PERM_*`).
+const PERMISSIONS: [&str; 4] = ["consistent read", "write", "write unchanged", "resize"];
+
+const CONSISTENT_READ: u8 = 1 << 0;
+const WRITE: u8 = 1 << 1;
+const WRITE_UNCHANGED: u8 = 1 << 2;
+const RESIZE: u8 = 1 << 3;
+const ALL: u8 = CONSISTENT_READ | WRITE | WRITE_UNCHANGED | RESIZE;
+
+/// What we do with an image, and what we let others do, as bits in the order of `PERMISSIONS`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Claim {
+    does: u8,
+    shares: u8,
+}
+
+impl Claim {
+    /// A disk's claim: nobody else may change the image, a writer also bars copies by
+    /// `write unchanged`.
+    pub(super) fn new(read_only: bool) -> Self {
+        if read_only {
+            Self { does: CONSISTENT_READ, shares: CONSISTENT_READ | WRITE_UNCHANGED }
+        } else {
+            Self { does: CONSISTENT_READ | WRITE | RESIZE, shares: CONSISTENT_READ }
+        }
+    }
+
+    /// Nothing claimed.
+    pub(super) const NONE: Self = Self { does: 0, shares: ALL };
+
+    /// Whether this claim asks for nothing that `other` did not ask for.
+    pub(super) fn is_within(self, other: Self) -> bool {
+        self.does & !other.does == 0 && other.shares & !self.shares == 0
+    }
+
+    /// The bytes that are locked for this claim.
+    fn bytes(self) -> impl Iterator<Item = i64> {
+        let set =
+            |bits: u8, base| (0i64..4).filter(move |i| bits >> i & 1 == 1).map(move |i| base + i);
+        set(self.does, DOES_BASE).chain(set(!self.shares & ALL, FORBIDS_BASE))
+    }
+}
+
+/// Why a claim was not granted.
+#[derive(Debug)]
+pub(super) enum LockError {
+    /// Another has a claim against it.
+    Conflict {
+        /// QEMU's name of the permission.
+        permission: &'static str,
+        /// The other does it and we do not share it; otherwise the other forbids it.
+        shared: bool,
+    },
+    /// The file system or kernel cannot do such locks.
+    Unsupported(io::Error),
+    /// The host says something else.
+    Host(io::Error),
+}
+
+fn fcntl_lock(file: &File, command: i32, kind: i32, byte: i64) -> io::Result<libc::flock> {
+    // SAFETY: all-zero is a valid flock, and `l_pid` must be 0 for these commands.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    #[expect(clippy::cast_possible_truncation, reason = "lock kinds and whences are 0 to 2")]
+    {
+        lock.l_type = kind as i16;
+        lock.l_whence = libc::SEEK_SET as i16;
+    }
+    lock.l_start = byte;
+    lock.l_len = 1;
+    // SAFETY: the descriptor is open and the structure outlives the call.
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), command, &raw mut lock) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(lock) }
+}
+
+fn set(file: &File, kind: i32, byte: i64) -> Result<(), LockError> {
+    match fcntl_lock(file, libc::F_OFD_SETLK, kind, byte) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(match error.raw_os_error() {
+            Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP | libc::ENOLCK | libc::ENOTTY) => {
+                LockError::Unsupported(error)
+            }
+            _ => LockError::Host(error),
+        }),
+    }
+}
+
+/// Lock the bytes of a claim without asking whether others object.
+///
+/// # Errors
+/// The host refuses; then nothing is locked.
+pub(super) fn apply(file: &File, claim: Claim) -> Result<(), LockError> {
+    for byte in claim.bytes() {
+        if let Err(error) = set(file, libc::F_RDLCK, byte) {
+            release(file, claim);
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+/// Give up the bytes of a claim. Closing the description does so too.
+pub(super) fn release(file: &File, claim: Claim) {
+    for byte in claim.bytes() {
+        let _ = set(file, libc::F_UNLCK, byte);
+    }
+}
+
+/// Ask whether others object to a claim that was applied.
+///
+/// # Errors
+/// The first objection, in QEMU's order.
+pub(super) fn check(file: &File, claim: Claim) -> Result<(), LockError> {
+    for (i, permission) in PERMISSIONS.into_iter().enumerate() {
+        let index = i64::try_from(i).unwrap_or_default();
+        if claim.does >> i & 1 == 1 && is_locked(file, FORBIDS_BASE + index)? {
+            return Err(LockError::Conflict { permission, shared: false });
+        }
+        if claim.shares >> i & 1 == 0 && is_locked(file, DOES_BASE + index)? {
+            return Err(LockError::Conflict { permission, shared: true });
+        }
+    }
+    Ok(())
+}
+
+/// Whether another description has a lock on the byte.
+fn is_locked(file: &File, byte: i64) -> Result<bool, LockError> {
+    let found =
+        fcntl_lock(file, libc::F_OFD_GETLK, libc::F_WRLCK, byte).map_err(LockError::Host)?;
+    Ok(i32::from(found.l_type) != libc::F_UNLCK)
+}
+
+/// Lock a claim and ask whether others object.
+///
+/// # Errors
+/// An objection or what the host says; then nothing is locked.
+pub(super) fn acquire(file: &File, claim: Claim) -> Result<(), LockError> {
+    apply(file, claim)?;
+    check(file, claim).inspect_err(|_| release(file, claim))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn two_descriptions() -> (File, File, tempfile::NamedTempFile) {
+        let named = tempfile::NamedTempFile::new().unwrap();
+        (named.reopen().unwrap(), named.reopen().unwrap(), named)
+    }
+
+    #[test]
+    fn two_writers_exclude_each_other_until_one_lets_go() {
+        let (first, second, _named) = two_descriptions();
+        let writer = Claim::new(false);
+        acquire(&first, writer).unwrap();
+        let refused = acquire(&second, writer).unwrap_err();
+        assert!(
+            matches!(refused, LockError::Conflict { permission: "write", shared: false }),
+            "{refused:?}"
+        );
+        drop(first);
+        acquire(&second, writer).unwrap();
+    }
+
+    #[test]
+    fn readers_share_and_bar_a_writer() {
+        let (first, second, named) = two_descriptions();
+        acquire(&first, Claim::new(true)).unwrap();
+        acquire(&second, Claim::new(true)).unwrap();
+        let third = named.reopen().unwrap();
+        let refused = acquire(&third, Claim::new(false)).unwrap_err();
+        assert!(
+            matches!(refused, LockError::Conflict { permission: "write", shared: false }),
+            "{refused:?}"
+        );
+        drop((first, second));
+        acquire(&third, Claim::new(false)).unwrap();
+    }
+
+    #[test]
+    fn a_writer_bars_a_reader_in_qemus_words() {
+        let (first, second, _named) = two_descriptions();
+        acquire(&first, Claim::new(false)).unwrap();
+        let refused = acquire(&second, Claim::new(true)).unwrap_err();
+        assert!(
+            matches!(refused, LockError::Conflict { permission: "write", shared: true }),
+            "{refused:?}"
+        );
+    }
+
+    #[test]
+    fn a_reader_claims_no_more_than_a_writer() {
+        let (reader, writer) = (Claim::new(true), Claim::new(false));
+        assert!(reader.is_within(writer) && !writer.is_within(reader));
+        assert!(Claim::NONE.is_within(reader));
+        assert_eq!(Claim::NONE.bytes().count(), 0);
+    }
+}

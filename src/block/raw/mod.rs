@@ -1,0 +1,220 @@
+//! Raw images: a regular file or a block device of the host, byte for byte.
+//!
+//! Knows: the host's files. Must not know: who asks. Invariants: success is reported only for
+//! bytes that were transferred; once a flush has failed no flush succeeds until the image is
+//! reopened; the image is locked as QEMU locks it.
+//!
+//! ```text
+//! options -> open (probe, lock) -> Opened, one per description
+//! Op -> task (transfer, bounce, turns): which system call next, and what does its result mean
+//!    -> uring | threads: carry the system calls out
+//! ```
+
+mod bounce;
+mod current;
+mod lock;
+mod open;
+mod options;
+mod probe;
+mod task;
+mod threads;
+mod transfer;
+mod turns;
+mod uring;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, Once, PoisonError};
+
+use self::current::Current;
+use self::open::Opened;
+pub use self::options::{Aio, CacheMode, ImageKind, Locking, OpenError, RawOptions};
+use self::threads::{Pool, ThreadsChannel};
+use self::uring::UringChannel;
+use super::{Channel, Geometry, Node};
+use crate::errno::Errno;
+
+/// When this variable is set in the environment, [`Aio::Auto`] means threads.
+pub const NO_IO_URING_VARIABLE: &str = "BLKFAULT_NO_IO_URING";
+
+/// A raw image.
+#[derive(Debug)]
+pub struct RawImage {
+    current: Arc<Current>,
+    pool: Arc<Pool>,
+    /// Held while the image is reopened or resized.
+    control: Mutex<()>,
+}
+
+impl RawImage {
+    /// Open an image.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; nothing stays open or locked.
+    pub fn open(options: RawOptions) -> Result<Self, OpenError> {
+        check_aio(&options)?;
+        let opened = Opened::open(options, None)?;
+        let current = Arc::new(Current::new(opened));
+        Ok(Self { current, pool: Arc::default(), control: Mutex::new(()) })
+    }
+
+    /// Open another image, or the same one again, in the place of this one, under the channels
+    /// that exist. Ops submitted after this returns go to the new one and a failed flush is
+    /// forgotten; ops submitted before end on the old one, which is then closed. Existing channels
+    /// keep asking the kernel the way they do, whatever the new `aio` says.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; the old one then stays as it is.
+    pub fn reopen(self: &Arc<Self>, options: RawOptions) -> Result<(), OpenError> {
+        self.prepare_reopen(options).map(Reopening::commit)
+    }
+
+    /// The first half of [`RawImage::reopen`]: open and lock, and change nothing yet. What is not
+    /// committed is closed again.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; the old one then stays as it is.
+    pub fn prepare_reopen(self: &Arc<Self>, options: RawOptions) -> Result<Reopening, OpenError> {
+        let _control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        check_aio(&options)?;
+        let before = self.current.get();
+        let opened = Opened::open(options, Some(&before))?;
+        Ok(Reopening { image: self.clone(), opened })
+    }
+
+    /// How the image is open now.
+    #[must_use]
+    pub fn options(&self) -> RawOptions {
+        self.current.get().options.clone()
+    }
+
+    /// The path that was given.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.current.get().options.path.clone()
+    }
+
+    /// QEMU's name of the driver: `file` or `host_device`.
+    #[must_use]
+    pub fn driver(&self) -> &'static str {
+        self.current.get().kind.driver()
+    }
+
+    /// The host's page cache is left out.
+    #[must_use]
+    pub fn direct(&self) -> bool {
+        self.current.get().options.cache == CacheMode::Direct
+    }
+
+    /// Flushes are ignored.
+    #[must_use]
+    pub fn no_flush(&self) -> bool {
+        self.current.get().options.no_flush
+    }
+
+    /// Bytes that the image takes on the host.
+    ///
+    /// # Errors
+    /// What the host says.
+    pub fn actual_size_bytes(&self) -> io::Result<u64> {
+        let opened = self.current.get();
+        probe::actual_size_bytes(opened.file(), opened.kind)
+    }
+}
+
+/// An image that is open beside the one it may replace.
+#[derive(Debug)]
+#[must_use = "dropping it leaves the old image in place"]
+pub struct Reopening {
+    image: Arc<RawImage>,
+    opened: Opened,
+}
+
+impl Reopening {
+    /// Put the new image in the place of the old one.
+    pub fn commit(self) {
+        let _control = self.image.control.lock().unwrap_or_else(PoisonError::into_inner);
+        self.image.current.replace(self.opened);
+    }
+}
+
+/// Whether new channels use io_uring.
+fn wants_io_uring(aio: Aio) -> bool {
+    match aio {
+        Aio::IoUring => true,
+        Aio::Threads => false,
+        Aio::Auto => std::env::var_os(NO_IO_URING_VARIABLE).is_none(),
+    }
+}
+
+/// Refuse `aio=io_uring` where the host has none for us.
+fn check_aio(options: &RawOptions) -> Result<(), OpenError> {
+    if options.aio != Aio::IoUring {
+        return Ok(());
+    }
+    uring::check().map_err(|source| OpenError::NoIoUring { path: options.path.clone(), source })
+}
+
+/// Say once in the life of the process that threads serve where io_uring should.
+fn tell_fallback(error: &io::Error) {
+    static TOLD: Once = Once::new();
+    TOLD.call_once(|| {
+        log::warn!("io_uring is not available ({error}): threads serve the images");
+    });
+}
+
+impl Node for RawImage {
+    fn geometry(&self) -> Geometry {
+        self.current.get().geometry()
+    }
+
+    fn channel(&self) -> io::Result<Box<dyn Channel>> {
+        let aio = self.current.get().options.aio;
+        if wants_io_uring(aio) {
+            let ring = uring::check().and_then(|()| UringChannel::new(self.current.clone()));
+            match ring {
+                Ok(channel) => return Ok(Box::new(channel)),
+                Err(error) if aio == Aio::IoUring => return Err(error),
+                Err(error) => tell_fallback(&error),
+            }
+        }
+        Ok(Box::new(ThreadsChannel::new(self.current.clone(), self.pool.clone())?))
+    }
+
+    fn resize(&self, size_bytes: u64) -> Result<(), Errno> {
+        let _control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        let opened = self.current.get();
+        if opened.kind == ImageKind::HostDevice {
+            let own = probe::size_bytes(opened.file()).map_err(|error| Errno::from_io(&error))?;
+            if own != size_bytes {
+                return Err(Errno::EOPNOTSUPP);
+            }
+            opened.set_size_bytes(own);
+            return Ok(());
+        }
+        resize_file(&opened, size_bytes)
+    }
+}
+
+fn resize_file(opened: &Opened, size_bytes: u64) -> Result<(), Errno> {
+    if opened.options.read_only {
+        return Err(Errno::EROFS);
+    }
+    let unit = opened.options.block_bytes.max(opened.alignment.offset_bytes);
+    if !size_bytes.is_multiple_of(u64::from(unit)) {
+        return Err(Errno::EINVAL);
+    }
+    // A smaller size is in force before the file is cut, so that no new write grows it again.
+    let before = opened.size_bytes();
+    opened.set_size_bytes(before.min(size_bytes));
+    match opened.file().set_len(size_bytes) {
+        Ok(()) => {
+            opened.set_size_bytes(size_bytes);
+            Ok(())
+        }
+        Err(error) => {
+            opened.set_size_bytes(before);
+            Err(Errno::from_io(&error))
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! One open file description, and everything that is true of it alone.
+//!
+//! Knows: how to open, check and lock an image. Must not know: requests. Invariant: the
+//! description is closed, and so its lock given up, when the last request that uses it has ended.
+
+use std::fs::{File, FileType, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::lock::{self, Claim, LockError};
+use super::options::{CacheMode, ImageKind, Locking, OpenError, RawOptions};
+use super::probe::{self, Alignment};
+use super::turns::{FlushGate, Turns};
+use crate::block::Geometry;
+
+/// Guests never ask for less than a sector, so nothing finer need be served.
+const SECTOR_BYTES: u32 = 512;
+
+/// An open image.
+#[derive(Debug)]
+pub(super) struct Opened {
+    file: File,
+    /// As the operator asked.
+    pub(super) options: RawOptions,
+    /// What it turned out to be.
+    pub(super) kind: ImageKind,
+    /// What requests must be aligned to, to go to the kernel as they are.
+    pub(super) alignment: Alignment,
+    /// What fallocate wants offsets and lengths to be multiples of, in bytes.
+    pub(super) allocation_bytes: u32,
+    physical_block_bytes: u32,
+    size_bytes: AtomicU64,
+    /// Holes can be punched.
+    can_punch: AtomicBool,
+    /// Ranges can be zeroed without writing.
+    can_zero_range: AtomicBool,
+    /// Where writes wait for each other, if a write may have to read what surrounds it.
+    pub(super) writes: Option<Arc<Turns>>,
+    /// Where flushes wait for each other.
+    pub(super) flushes: FlushGate,
+    claim: Claim,
+}
+
+impl Opened {
+    /// Open an image. `before` is what the new one takes the place of, if anything.
+    pub(super) fn open(options: RawOptions, before: Option<&Self>) -> Result<Self, OpenError> {
+        let block_bytes = options.block_bytes;
+        if !block_bytes.is_power_of_two() || !(SECTOR_BYTES..=4096).contains(&block_bytes) {
+            return Err(OpenError::BadBlockSize(block_bytes));
+        }
+        let host = |source| OpenError::Host { path: options.path.clone(), source };
+        let (file, kind) = open_file(&options)?;
+        let claim = claim(&file, &options, before)?;
+        let size_bytes = probe::size_bytes(&file).map_err(host)?;
+        let alignment = match options.cache {
+            CacheMode::Buffered => Alignment::NONE,
+            CacheMode::Direct => probe::direct_alignment(&file, kind)
+                .map_err(|source| OpenError::NoDirect { path: options.path.clone(), source })?,
+        };
+        check_size(&options, size_bytes, alignment)?;
+        let allocation_bytes = match kind {
+            ImageKind::File => 1,
+            ImageKind::HostDevice => rustix::fs::ioctl_blksszget(&file).unwrap_or(SECTOR_BYTES),
+        };
+        let physical = probe::physical_block_bytes(&file, kind);
+        let can_punch = !options.read_only && probe::can_punch(&file, kind, size_bytes);
+        let pads = alignment.offset_bytes > SECTOR_BYTES;
+        let writes = match before.and_then(|before| before.writes.clone()) {
+            Some(writes) => Some(writes),
+            None => pads.then(Arc::default),
+        };
+        Ok(Self {
+            physical_block_bytes: physical.max(alignment.offset_bytes).min(4096),
+            size_bytes: AtomicU64::new(size_bytes),
+            can_punch: AtomicBool::new(can_punch),
+            can_zero_range: AtomicBool::new(true),
+            flushes: FlushGate::default(),
+            file,
+            options,
+            kind,
+            alignment,
+            allocation_bytes,
+            writes,
+            claim,
+        })
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    pub(super) fn raw_fd(&self) -> i32 {
+        self.file.as_raw_fd()
+    }
+
+    pub(super) fn size_bytes(&self) -> u64 {
+        self.size_bytes.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_size_bytes(&self, size_bytes: u64) {
+        self.size_bytes.store(size_bytes, Ordering::Release);
+    }
+
+    /// What request offsets and lengths must be multiples of, in bytes.
+    pub(super) fn request_alignment(&self) -> u32 {
+        self.alignment.offset_bytes.min(SECTOR_BYTES)
+    }
+
+    pub(super) fn can_punch(&self) -> bool {
+        self.can_punch.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn can_zero_range(&self) -> bool {
+        self.can_zero_range.load(Ordering::Relaxed)
+    }
+
+    /// The host has said that it cannot.
+    pub(super) fn cannot_punch(&self) {
+        self.can_punch.store(false, Ordering::Relaxed);
+    }
+
+    /// The host has said that it cannot.
+    pub(super) fn cannot_zero_range(&self) {
+        self.can_zero_range.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn geometry(&self) -> Geometry {
+        let deallocates = self.options.discard && self.can_punch();
+        Geometry {
+            size_bytes: self.size_bytes(),
+            request_alignment: self.request_alignment(),
+            physical_block_bytes: self.physical_block_bytes,
+            read_only: self.options.read_only,
+            can_discard: deallocates,
+            can_unmap_zeroes: deallocates,
+        }
+    }
+}
+
+/// The size must be whole blocks, and whole units of what the host transfers.
+fn check_size(
+    options: &RawOptions,
+    size_bytes: u64,
+    alignment: Alignment,
+) -> Result<(), OpenError> {
+    let units = [
+        ("the block size", options.block_bytes),
+        ("what O_DIRECT (cache.direct=on) needs,", alignment.offset_bytes),
+    ];
+    for (what, unit_bytes) in units {
+        if !size_bytes.is_multiple_of(u64::from(unit_bytes)) {
+            let path = options.path.clone();
+            return Err(OpenError::NotMultiple { path, size_bytes, what, unit_bytes });
+        }
+    }
+    Ok(())
+}
+
+fn open_file(options: &RawOptions) -> Result<(File, ImageKind), OpenError> {
+    let path = &options.path;
+    let host = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => OpenError::Missing(path.clone()),
+        _ => OpenError::Host { path: path.clone(), source },
+    };
+    // Asked before the open, because opening a FIFO or a terminal has effects of its own.
+    kind_of(std::fs::metadata(path).map_err(host)?.file_type(), options)?;
+    let direct = options.cache == CacheMode::Direct;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(!options.read_only)
+        .custom_flags(if direct { libc::O_DIRECT } else { 0 })
+        .open(path)
+        .map_err(|source| match source.raw_os_error() {
+            Some(libc::EACCES | libc::EROFS | libc::EPERM | libc::ETXTBSY)
+                if !options.read_only =>
+            {
+                OpenError::NotWritable { path: path.clone(), source }
+            }
+            Some(libc::EINVAL) if direct => OpenError::NoDirect { path: path.clone(), source },
+            _ => host(source),
+        })?;
+    let kind = kind_of(file.metadata().map_err(host)?.file_type(), options)?;
+    Ok((file, kind))
+}
+
+/// What the image is, if that is acceptable.
+fn kind_of(found: FileType, options: &RawOptions) -> Result<ImageKind, OpenError> {
+    let kind = if found.is_file() {
+        Ok(ImageKind::File)
+    } else if found.is_block_device() {
+        Ok(ImageKind::HostDevice)
+    } else if found.is_dir() {
+        Err("a directory")
+    } else if found.is_fifo() {
+        Err("a FIFO")
+    } else if found.is_socket() {
+        Err("a socket")
+    } else {
+        Err("a character device")
+    };
+    let wanted = options.expect.map_or("a regular file or block device", ImageKind::wants);
+    let found = match kind {
+        Ok(kind) if options.expect.is_none_or(|expected| expected == kind) => return Ok(kind),
+        Ok(kind) => kind.wants(),
+        Err(found) => found,
+    };
+    Err(OpenError::WrongKind { path: options.path.clone(), found, wanted })
+}
+
+/// Lock the description as the options want.
+fn claim(file: &File, options: &RawOptions, before: Option<&Opened>) -> Result<Claim, OpenError> {
+    if options.locking == Locking::Off {
+        return Ok(Claim::NONE);
+    }
+    let claim = Claim::new(options.read_only);
+    let path = options.path.as_path();
+    match lock_against_others(file, claim, before) {
+        Ok(()) => Ok(claim),
+        Err(LockError::Unsupported(error)) if options.locking == Locking::Auto => {
+            log::warn!("image '{}' is not locked: the host cannot ({error})", path.display());
+            Ok(Claim::NONE)
+        }
+        Err(error) => Err(locked(path, error)),
+    }
+}
+
+/// Lock `file`. What `before` holds on the same file is ours and is no objection.
+fn lock_against_others(
+    file: &File,
+    claim: Claim,
+    before: Option<&Opened>,
+) -> Result<(), LockError> {
+    let Some(before) = before.filter(|before| is_same(file, &before.file)) else {
+        return lock::acquire(file, claim);
+    };
+    lock::apply(file, claim)?;
+    if claim.is_within(before.claim) {
+        return Ok(());
+    }
+    // The old claim is part of the new one, which is in place already: no gap for others.
+    lock::release(&before.file, before.claim);
+    lock::check(file, claim).inspect_err(|_| {
+        if let Err(error) = lock::apply(&before.file, before.claim) {
+            log::error!("image '{}' lost its lock: {error:?}", before.options.path.display());
+        }
+        lock::release(file, claim);
+    })
+}
+
+fn is_same(one: &File, other: &File) -> bool {
+    let identity = |file: &File| file.metadata().ok().map(|m| (m.dev(), m.ino(), m.rdev()));
+    identity(one).is_some_and(|one| identity(other) == Some(one))
+}
+
+fn locked(path: &Path, error: LockError) -> OpenError {
+    let path = path.to_owned();
+    match error {
+        LockError::Conflict { permission, shared } => {
+            OpenError::Locked { path, permission, shared }
+        }
+        LockError::Unsupported(source) | LockError::Host(source) => {
+            OpenError::NoLocking { path, source }
+        }
+    }
+}

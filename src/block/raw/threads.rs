@@ -1,0 +1,232 @@
+//! Tasks carried out by a pool of threads.
+//!
+//! Knows: blocking system calls. Must not know: what a task is for. Invariants: the pool has at
+//! most [`THREADS_MAX`] threads, started when there is work and nobody idle, and none outlives it;
+//! a channel's descriptor is readable exactly while its mailbox holds something.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use super::current::Current;
+use super::task::{Call, Next, Task};
+use super::turns::Waker;
+use crate::block::{Channel, Completion, Op};
+use crate::errno::Errno;
+
+/// QEMU's `thread-pool-max`.
+const THREADS_MAX: usize = 64;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The threads of one image, shared by its channels.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    work: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    jobs: VecDeque<Job>,
+    idle: usize,
+    threads: Vec<JoinHandle<()>>,
+    closing: bool,
+}
+
+#[derive(Debug)]
+struct Job {
+    task: Task,
+    mailbox: Arc<Mailbox>,
+}
+
+impl Pool {
+    fn run(&self, jobs: &mut Vec<Job>) {
+        let mut state = lock(&self.shared.state);
+        state.jobs.extend(jobs.drain(..));
+        let wanted = state.jobs.len().saturating_sub(state.idle);
+        let room = THREADS_MAX - state.threads.len().min(THREADS_MAX);
+        for _ in 0..wanted.min(room) {
+            let shared = self.shared.clone();
+            match std::thread::Builder::new().name("image".into()).spawn(move || shared.serve()) {
+                Ok(thread) => state.threads.push(thread),
+                Err(error) if state.threads.is_empty() => {
+                    log::error!(
+                        "no thread for the image ({error}): its requests are served inline"
+                    );
+                    let jobs = std::mem::take(&mut state.jobs);
+                    drop(state);
+                    jobs.into_iter().for_each(Job::run);
+                    return;
+                }
+                // Those that exist will do.
+                Err(_) => break,
+            }
+        }
+        self.shared.work.notify_all();
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let threads = {
+            let mut state = lock(&self.shared.state);
+            state.closing = true;
+            std::mem::take(&mut state.threads)
+        };
+        self.shared.work.notify_all();
+        for thread in threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    /// A thread's life.
+    fn serve(&self) {
+        let mut state = lock(&self.state);
+        loop {
+            if let Some(job) = state.jobs.pop_front() {
+                drop(state);
+                job.run();
+                state = lock(&self.state);
+            } else if state.closing {
+                return;
+            } else {
+                state.idle += 1;
+                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.idle -= 1;
+            }
+        }
+    }
+}
+
+impl Job {
+    fn run(mut self) {
+        let result = loop {
+            let fd = self.task.raw_fd();
+            match self.task.next(None) {
+                Next::Ended(result) => break result,
+                Next::Wait => self.task.wait(),
+                Next::Call(call) => {
+                    let result = carry_out(fd, &call);
+                    self.task.advance(result);
+                }
+            }
+        };
+        let completion = Completion { ticket: self.task.ticket, result };
+        // The image may be closed by now, and the memory unmapped, before anybody is told.
+        drop(self.task);
+        self.mailbox.deliver(completion);
+    }
+}
+
+fn carry_out(fd: i32, call: &Call<'_>) -> Result<u32, Errno> {
+    let offset = |bytes: u64| libc::off64_t::try_from(bytes).map_err(|_| Errno::EIO);
+    let count = |pieces: &[libc::iovec]| i32::try_from(pieces.len()).map_err(|_| Errno::EINVAL);
+    // SAFETY: the task keeps the descriptor open and the memory of its pieces mapped.
+    let result = unsafe {
+        match *call {
+            Call::Read { pieces, offset_bytes } => {
+                libc::preadv64(fd, pieces.as_ptr(), count(pieces)?, offset(offset_bytes)?)
+            }
+            Call::Write { pieces, offset_bytes } => {
+                libc::pwritev64(fd, pieces.as_ptr(), count(pieces)?, offset(offset_bytes)?)
+            }
+            Call::Datasync => libc::fdatasync(fd) as isize,
+            Call::Allocate { mode, offset_bytes, bytes } => {
+                libc::fallocate64(fd, mode, offset(offset_bytes)?, offset(bytes)?) as isize
+            }
+        }
+    };
+    u32::try_from(result).map_err(|_| Errno::from_io(&io::Error::last_os_error()))
+}
+
+/// Where a channel's completions arrive.
+#[derive(Debug)]
+struct Mailbox {
+    state: Mutex<MailboxState>,
+    drained: Condvar,
+    waker: Waker,
+}
+
+#[derive(Debug, Default)]
+struct MailboxState {
+    ended: Vec<Completion>,
+    in_flight: usize,
+}
+
+impl Mailbox {
+    fn deliver(&self, completion: Completion) {
+        let mut state = lock(&self.state);
+        state.in_flight -= 1;
+        if state.ended.is_empty() {
+            self.waker.wake();
+        }
+        state.ended.push(completion);
+        if state.in_flight == 0 {
+            self.drained.notify_all();
+        }
+    }
+}
+
+/// One worker's access to the pool.
+pub(super) struct ThreadsChannel {
+    current: Arc<Current>,
+    pool: Arc<Pool>,
+    mailbox: Arc<Mailbox>,
+    submitted: Vec<Job>,
+}
+
+impl ThreadsChannel {
+    pub(super) fn new(current: Arc<Current>, pool: Arc<Pool>) -> io::Result<Self> {
+        let (state, drained) = (Mutex::default(), Condvar::new());
+        let mailbox = Arc::new(Mailbox { state, drained, waker: Waker::new()? });
+        Ok(Self { current, pool, mailbox, submitted: Vec::new() })
+    }
+}
+
+impl Channel for ThreadsChannel {
+    fn submit(&mut self, op: Op) {
+        let task = Task::new(op, self.current.get());
+        self.submitted.push(Job { task, mailbox: self.mailbox.clone() });
+    }
+
+    fn commit(&mut self) {
+        if self.submitted.is_empty() {
+            return;
+        }
+        lock(&self.mailbox.state).in_flight += self.submitted.len();
+        self.pool.run(&mut self.submitted);
+    }
+
+    fn poll(&mut self, done: &mut Vec<Completion>) {
+        let mut state = lock(&self.mailbox.state);
+        if !state.ended.is_empty() {
+            self.mailbox.waker.quieten();
+            done.append(&mut state.ended);
+        }
+    }
+
+    fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.mailbox.waker.as_fd())
+    }
+}
+
+impl Drop for ThreadsChannel {
+    fn drop(&mut self) {
+        let mut state = lock(&self.mailbox.state);
+        while state.in_flight > 0 {
+            state = self.mailbox.drained.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}

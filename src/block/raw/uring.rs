@@ -1,0 +1,271 @@
+//! Tasks carried out by io_uring.
+//!
+//! Knows: io_uring; the only module that does. Must not know: what a task is for. Invariants: at
+//! most as many calls are in the kernel as the completion queue holds, so no completion is lost;
+//! what a call points to lives until its completion was taken, even when the channel is dropped.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use io_uring::{IoUring, Probe, opcode, squeue, types};
+
+use super::current::Current;
+use super::task::{Call, Next, Task};
+use super::turns::Waker;
+use crate::block::{Channel, Completion, Op};
+use crate::errno::Errno;
+
+/// Calls that may be in the kernel at once; what comes beyond waits here.
+const ENTRIES: u32 = 256;
+/// Identifies the waker's completion; every other one carries its task's slot.
+const WAKER: u64 = u64::MAX;
+/// How long to let the kernel rest when it has no memory for us.
+const REST: Duration = Duration::from_millis(1);
+
+/// Whether this process may use io_uring with all that tasks need.
+///
+/// # Errors
+/// What the host says: `ENOSYS` or `EPERM` where a kernel, sysctl or seccomp filter forbids it.
+pub(super) fn check() -> io::Result<()> {
+    let ring = IoUring::new(1)?;
+    let mut probe = Probe::new();
+    ring.submitter().register_probe(&mut probe)?;
+    let needed = [
+        opcode::Readv::CODE,
+        opcode::Writev::CODE,
+        opcode::Fsync::CODE,
+        opcode::Fallocate::CODE,
+        opcode::PollAdd::CODE,
+    ];
+    if needed.into_iter().all(|code| probe.is_supported(code)) {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::Unsupported, "the kernel's io_uring is too old"))
+}
+
+/// One worker's ring.
+pub(super) struct UringChannel {
+    ring: IoUring,
+    current: Arc<Current>,
+    slots: Vec<Option<Task>>,
+    free: Vec<usize>,
+    /// Slots that wait for room in the kernel.
+    backlog: VecDeque<usize>,
+    /// Slots that wait for their turn.
+    parked: Vec<usize>,
+    /// Calls that are in the ring or the kernel, without the waker's.
+    in_kernel: usize,
+    waker: Arc<Waker>,
+    /// The ring waits for the waker.
+    waker_armed: bool,
+    ended: Vec<Completion>,
+    results: Vec<(u64, i32)>,
+}
+
+impl UringChannel {
+    pub(super) fn new(current: Arc<Current>) -> io::Result<Self> {
+        Ok(Self {
+            ring: IoUring::builder().setup_clamp().dontfork().build(ENTRIES)?,
+            current,
+            slots: Vec::new(),
+            free: Vec::new(),
+            backlog: VecDeque::new(),
+            parked: Vec::new(),
+            in_kernel: 0,
+            waker: Arc::new(Waker::new()?),
+            waker_armed: false,
+            ended: Vec::new(),
+            results: Vec::new(),
+        })
+    }
+
+    /// Calls that may be in the kernel at once. One entry is the waker's.
+    fn in_kernel_max(&self) -> usize {
+        self.ring.params().sq_entries() as usize - 1
+    }
+
+    fn place(&mut self, task: Task) -> usize {
+        if let Some(slot) = self.free.pop() {
+            self.slots[slot] = Some(task);
+            return slot;
+        }
+        self.slots.push(Some(task));
+        self.slots.len() - 1
+    }
+
+    /// Let a task make its next call, wait or end.
+    fn drive(&mut self, slot: usize) {
+        if self.in_kernel >= self.in_kernel_max() {
+            return self.backlog.push_back(slot);
+        }
+        let Some(task) = &mut self.slots[slot] else { return };
+        let file = types::Fd(task.raw_fd());
+        match task.next(Some(&self.waker)) {
+            Next::Wait => self.parked.push(slot),
+            Next::Ended(result) => {
+                self.ended.push(Completion { ticket: task.ticket, result });
+                self.slots[slot] = None;
+                self.free.push(slot);
+            }
+            Next::Call(call) => {
+                let entry = entry(file, &call).user_data(slot as u64);
+                if self.push(&entry) {
+                    self.in_kernel += 1;
+                } else {
+                    self.backlog.push_back(slot);
+                }
+            }
+        }
+    }
+
+    /// Put an entry on the submission queue. False if there is no room.
+    fn push(&mut self, entry: &squeue::Entry) -> bool {
+        // SAFETY: what the entry points to belongs to a task, which stays in its slot until the
+        // completion is taken (`Drop` waits for that too), or is the waker, which outlives the ring.
+        unsafe { self.ring.submission().push(entry).is_ok() }
+    }
+
+    /// Give the submission queue to the kernel.
+    fn enter(&mut self) {
+        loop {
+            let queued = self.ring.submission().len();
+            if queued == 0 {
+                return;
+            }
+            match self.ring.submit() {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // A completion will wake the worker, which comes back here.
+                Err(_) if self.in_kernel > queued => return,
+                Err(error) => {
+                    log::warn!("io_uring_enter: {error}; trying again");
+                    std::thread::sleep(REST);
+                }
+            }
+        }
+    }
+
+    /// Take every completion. True if there was one.
+    fn reap(&mut self) -> bool {
+        let mut results = std::mem::take(&mut self.results);
+        results.extend(self.ring.completion().map(|entry| (entry.user_data(), entry.result())));
+        let any = !results.is_empty();
+        for (user_data, result) in results.drain(..) {
+            if user_data == WAKER {
+                self.waker_armed = false;
+                self.waker.quieten();
+                continue;
+            }
+            self.in_kernel -= 1;
+            let Ok(slot) = usize::try_from(user_data) else { continue };
+            if let Some(task) = &mut self.slots[slot] {
+                task.advance(outcome(result));
+            }
+            self.drive(slot);
+        }
+        self.results = results;
+        any
+    }
+
+    /// Drive the tasks that were waiting for something which may have come.
+    fn unpark(&mut self) {
+        for slot in std::mem::take(&mut self.parked) {
+            self.drive(slot);
+        }
+        for _ in 0..self.backlog.len() {
+            if self.in_kernel >= self.in_kernel_max() {
+                break;
+            }
+            if let Some(slot) = self.backlog.pop_front() {
+                self.drive(slot);
+            }
+        }
+    }
+
+    /// Let the ring wait for the waker while a task waits for its turn.
+    fn arm_waker(&mut self) {
+        if self.waker_armed || self.parked.is_empty() {
+            return;
+        }
+        let events = u32::from(libc::POLLIN.unsigned_abs());
+        let poll = opcode::PollAdd::new(types::Fd(self.waker.as_fd().as_raw_fd()), events);
+        self.waker_armed = self.push(&poll.build().user_data(WAKER));
+    }
+}
+
+impl Channel for UringChannel {
+    fn submit(&mut self, op: Op) {
+        let task = Task::new(op, self.current.get());
+        let slot = self.place(task);
+        self.drive(slot);
+    }
+
+    fn commit(&mut self) {
+        self.arm_waker();
+        self.enter();
+    }
+
+    fn poll(&mut self, done: &mut Vec<Completion>) {
+        if self.reap() {
+            self.unpark();
+            self.arm_waker();
+            self.enter();
+        }
+        done.append(&mut self.ended);
+    }
+
+    fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
+        // SAFETY: the ring keeps its descriptor open while it is borrowed.
+        Some(unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) })
+    }
+}
+
+impl Drop for UringChannel {
+    /// Waits for what is in the kernel; what is not there yet is never started.
+    fn drop(&mut self) {
+        for slot in std::mem::take(&mut self.parked).into_iter().chain(self.backlog.drain(..)) {
+            self.slots[slot] = None;
+        }
+        while self.in_kernel > 0 {
+            if let Err(error) = self.ring.submit_and_wait(1)
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                std::thread::sleep(REST);
+            }
+            let results: Vec<_> =
+                self.ring.completion().map(|entry| (entry.user_data(), entry.result())).collect();
+            for (user_data, result) in results {
+                let slot =
+                    usize::try_from(user_data).ok().and_then(|slot| self.slots.get_mut(slot));
+                if let Some(mut task) = slot.and_then(Option::take) {
+                    self.in_kernel -= 1;
+                    task.advance(outcome(result));
+                }
+            }
+        }
+    }
+}
+
+fn outcome(result: i32) -> Result<u32, Errno> {
+    u32::try_from(result).map_err(|_| Errno::new(-i64::from(result)).unwrap_or(Errno::EIO))
+}
+
+fn entry(file: types::Fd, call: &Call<'_>) -> squeue::Entry {
+    // A call has at most `PIECES_MAX` pieces.
+    let count = |pieces: &[libc::iovec]| u32::try_from(pieces.len()).unwrap_or(u32::MAX);
+    match *call {
+        Call::Read { pieces, offset_bytes } => {
+            opcode::Readv::new(file, pieces.as_ptr(), count(pieces)).offset(offset_bytes).build()
+        }
+        Call::Write { pieces, offset_bytes } => {
+            opcode::Writev::new(file, pieces.as_ptr(), count(pieces)).offset(offset_bytes).build()
+        }
+        Call::Datasync => opcode::Fsync::new(file).flags(types::FsyncFlags::DATASYNC).build(),
+        Call::Allocate { mode, offset_bytes, bytes } => {
+            opcode::Fallocate::new(file, bytes).offset(offset_bytes).mode(mode).build()
+        }
+    }
+}
