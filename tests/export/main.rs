@@ -5,8 +5,10 @@
 #[path = "../support"]
 mod support {
     pub mod backend;
+    pub mod daemon;
     pub mod front;
     pub mod nodes;
+    pub mod operator;
 }
 
 mod framing;

@@ -10,8 +10,10 @@
 #[path = "../support"]
 mod support {
     pub mod backend;
+    pub mod daemon;
     pub mod front;
     pub mod nodes;
+    pub mod operator;
 }
 
 mod chains;
