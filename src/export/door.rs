@@ -1,38 +1,22 @@
 //! Where a front end comes in: sockets made, and sockets inherited.
 //!
 //! Knows: paths and descriptors. Must not know: what is said over them. Invariants: a socket that a
-//! live process listens on is never taken away from it; a path is removed only if it still is the
-//! socket that was made there; an inherited descriptor is taken once.
+//! live process listens on is never taken away from it; an inherited descriptor is taken once.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::Mode;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, SocketType, sockopt};
 
 use super::serve::Door;
+use crate::socket_path::{ListenError, SocketPath};
 
-/// Connections that may wait to be refused.
-const BACKLOG: i32 = 8;
-
-/// Why there is no door.
+/// Why there is no door behind a descriptor.
 #[derive(Debug, thiserror::Error)]
 pub enum DoorError {
-    /// Somebody listens there.
-    #[error("socket '{0}' is in use by a live process: stop it, or choose another path")]
-    InUse(String),
-    /// Something other than a socket is there, and it stays.
-    #[error("'{0}' exists and is no socket: choose another path")]
-    NotASocketThere(String),
-    /// The path cannot be bound.
-    #[error("socket '{0}' cannot be made: {1}")]
-    Bind(String, io::Error),
     /// A number that is no descriptor of ours to give away.
     #[error("file descriptor {0} is no socket that this daemon was started with, or is taken")]
     NotInherited(RawFd),
@@ -41,67 +25,15 @@ pub enum DoorError {
     NotAUnixSocket(RawFd),
 }
 
-/// The path of a listening socket, removed at the end.
-#[derive(Debug)]
-#[must_use]
-pub struct SocketPath {
-    path: PathBuf,
-    /// Device and inode, so that a successor's socket is left alone.
-    identity: (u64, u64),
-}
-
-impl Drop for SocketPath {
-    fn drop(&mut self) {
-        if identity_of(&self.path).is_ok_and(|now| now == self.identity) {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-fn identity_of(path: &Path) -> io::Result<(u64, u64)> {
-    let metadata = fs::symlink_metadata(path)?;
-    Ok((metadata.dev(), metadata.ino()))
-}
-
 impl Door {
-    /// Listen at a path, for this user only (mode 0600). A socket that nobody listens on is
-    /// replaced.
+    /// Listen at a path, for this user only. A socket that nobody listens on is replaced; the path
+    /// goes with the [`SocketPath`].
     ///
     /// # Errors
-    /// [`DoorError`], and whatever was at the path is still there.
-    pub fn listen(path: &Path) -> Result<(Self, SocketPath), DoorError> {
-        let name = || path.display().to_string();
-        make_room(path)?;
-        let bind = || -> io::Result<UnixListener> {
-            let flags = SocketFlags::CLOEXEC;
-            let socket =
-                rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-            rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
-            // Nobody can connect before `listen`, so the mode is in force for everybody.
-            rustix::fs::chmod(path, Mode::RUSR | Mode::WUSR)?;
-            rustix::net::listen(&socket, BACKLOG)?;
-            Ok(socket.into())
-        };
-        let listener = bind().map_err(|error| DoorError::Bind(name(), error))?;
-        let identity = identity_of(path).map_err(|error| DoorError::Bind(name(), error))?;
-        Ok((Self::Listener(listener), SocketPath { path: path.to_owned(), identity }))
-    }
-}
-
-/// Remove a stale socket.
-fn make_room(path: &Path) -> Result<(), DoorError> {
-    let name = || path.display().to_string();
-    let Ok(metadata) = fs::symlink_metadata(path) else {
-        return Ok(());
-    };
-    if !metadata.file_type().is_socket() {
-        return Err(DoorError::NotASocketThere(name()));
-    }
-    match UnixStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            fs::remove_file(path).map_err(|error| DoorError::Bind(name(), error))
-        }
-        _ => Err(DoorError::InUse(name())),
+    /// [`ListenError`], and whatever was at the path is still there.
+    pub fn listen(path: &Path) -> Result<(Self, SocketPath), ListenError> {
+        let (listener, ours) = SocketPath::listen(path)?;
+        Ok((Self::Listener(listener), ours))
     }
 }
 
@@ -169,48 +101,12 @@ fn is_unix_stream(fd: BorrowedFd<'_>) -> bool {
 mod tests {
     use super::*;
     use std::os::fd::AsRawFd;
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::{UnixListener, UnixStream};
 
     fn inherited(socket: impl Into<OwnedFd>) -> (RawFd, Inherited) {
         let socket = socket.into();
         let fd = socket.as_raw_fd();
         (fd, Inherited(Mutex::new([(fd, socket)].into())))
-    }
-
-    #[test]
-    fn a_socket_is_for_its_owner_and_gone_with_its_door() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("s");
-        let (door, socket_path) = Door::listen(&path).unwrap();
-        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(matches!(Door::listen(&path), Err(DoorError::InUse(_))), "a live socket stays");
-        UnixStream::connect(&path).unwrap();
-        drop((door, socket_path));
-        assert!(!path.exists());
-    }
-
-    #[test]
-    fn a_stale_socket_is_replaced_and_a_successor_s_is_left_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("s");
-        drop(UnixListener::bind(&path).unwrap());
-        assert!(path.exists(), "stale");
-        let (_door, ours) = Door::listen(&path).unwrap();
-        fs::remove_file(&path).unwrap();
-        let _successor = UnixListener::bind(&path).unwrap();
-        drop(ours);
-        UnixStream::connect(&path).unwrap();
-    }
-
-    #[test]
-    fn what_is_no_socket_stays() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("file");
-        fs::write(&path, "precious").unwrap();
-        assert!(matches!(Door::listen(&path), Err(DoorError::NotASocketThere(_))));
-        assert_eq!(fs::read(&path).unwrap(), b"precious");
-        let nowhere = dir.path().join("no/such/dir");
-        assert!(matches!(Door::listen(&nowhere), Err(DoorError::Bind(..))));
     }
 
     #[test]

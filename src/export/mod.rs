@@ -25,6 +25,6 @@ pub use disk::{
     BadSerial, Disk, DiskOptions, IoFailure, NUM_QUEUES_MAX, Observer, QUEUE_SIZE_MAX,
     SERIAL_BYTES, Serial,
 };
-pub use door::{DoorError, Inherited, SocketPath};
+pub use door::{DoorError, Inherited};
 pub use serve::{Door, Export};
 pub use stats::{Stats, TypeStats};

@@ -65,12 +65,21 @@ impl RawImage {
     ///
     /// # Errors
     /// See [`OpenError`]; the old one then stays as it is.
-    pub fn reopen(&self, options: RawOptions) -> Result<(), OpenError> {
+    pub fn reopen(self: &Arc<Self>, options: RawOptions) -> Result<(), OpenError> {
+        self.prepare_reopen(options).map(Reopening::commit)
+    }
+
+    /// The first half of [`RawImage::reopen`]: open and lock, and change nothing yet. What is not
+    /// committed is closed again.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; the old one then stays as it is.
+    pub fn prepare_reopen(self: &Arc<Self>, options: RawOptions) -> Result<Reopening, OpenError> {
         let _control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
         check_aio(&options)?;
         let before = self.current.get();
-        self.current.replace(Opened::open(options, Some(&before))?);
-        Ok(())
+        let opened = Opened::open(options, Some(&before))?;
+        Ok(Reopening { image: self.clone(), opened })
     }
 
     /// How the image is open now.
@@ -110,6 +119,22 @@ impl RawImage {
     pub fn actual_size_bytes(&self) -> io::Result<u64> {
         let opened = self.current.get();
         probe::actual_size_bytes(opened.file(), opened.kind)
+    }
+}
+
+/// An image that is open beside the one it may replace.
+#[derive(Debug)]
+#[must_use = "dropping it leaves the old image in place"]
+pub struct Reopening {
+    image: Arc<RawImage>,
+    opened: Opened,
+}
+
+impl Reopening {
+    /// Put the new image in the place of the old one.
+    pub fn commit(self) {
+        let _control = self.image.control.lock().unwrap_or_else(PoisonError::into_inner);
+        self.image.current.replace(self.opened);
     }
 }
 
