@@ -146,7 +146,7 @@ impl Connection {
     }
 
     fn wants_input(&self) -> bool {
-        !self.input_ended && self.session.wants_input() && !self.is_stalled()
+        !self.input_ended && self.session.wants_input()
     }
 
     fn send(&mut self, message: &Value) -> Result<(), Ended> {
