@@ -1,8 +1,9 @@
 //! Unix sockets at paths.
 //!
 //! Knows: how to listen at a path that a dead process left behind, without taking one from a living
-//! process, and how to leave nothing behind. Must not know: what is said on the socket. Invariant: the
-//! socket is never open to another user, not even between two system calls, and whatever the process's umask is.
+//! process, and how to leave nothing behind. Must not know: what is said on the socket. Invariant:
+//! the socket is never open to another user, not even between two system calls, and whatever the
+//! process's umask is.
 
 use std::fs;
 use std::io;

@@ -13,10 +13,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use blkfault::client::{Client, ClientError, Deadline};
 use blkfault::monitor::{Address, EventSink, MonitorError, Monitors};
 use serde_json::{Value, json};
 
-use support::{Client, PATIENCE, TestMonitor};
+use support::{PATIENCE, RawClient, TestMonitor};
 
 /// Bytes as the transcripts write them.
 fn bytes(text: &str) -> Vec<u8> {
@@ -86,7 +87,7 @@ fn the_session_of_2014_works_line_for_line_over_telnet() {
     let monitor = TestMonitor::start();
     let stream = TcpStream::connect(("localhost", monitor.port())).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut client = Client::over(stream);
+    let mut client = RawClient::over(stream);
     assert!(client.line().starts_with("{\"QMP\": {\"version\": {\"qemu\": {"));
     for (typed, answer) in [
         ("{ \"execute\": \"qmp_capabilities\" }", "{\"return\": {}}"),
@@ -199,6 +200,21 @@ fn events_reach_every_client_that_has_negotiated_and_no_other() {
 }
 
 #[test]
+fn our_own_client_keeps_events_that_come_before_an_answer() {
+    let monitor = TestMonitor::start();
+    let deadline = Deadline::after(PATIENCE);
+    let mut client = Client::connect(&Address::Unix(monitor.path()), deadline).unwrap();
+    for round in 0..2 {
+        let emitted = client.call("emit", json!({ "count": 2 }), deadline);
+        assert_eq!(emitted.unwrap(), json!({}), "{round}");
+    }
+    let mut number = || client.event(deadline).unwrap()["data"]["number"].clone();
+    assert_eq!([number(), number(), number(), number()], [0, 1, 0, 1]);
+    let refused = client.call("nope", json!({}), deadline).unwrap_err();
+    assert!(matches!(refused, ClientError::Refused { class, .. } if class == "CommandNotFound"));
+}
+
+#[test]
 fn of_a_storm_of_io_errors_the_first_and_the_last_are_told() {
     let monitor = TestMonitor::start();
     let mut client = monitor.client();
@@ -300,12 +316,16 @@ fn a_client_that_never_reads_is_stalled_and_hinders_nobody() {
     let large = begun.iter().filter(|name| *name == "large").count();
     assert!((1..20).contains(&large), "{large} answers of 500 kB wait for it");
     drop(begun);
-    // Once it reads, it is served again.
+    // Once it reads, it is served again, and has missed events.
     lazy.stream.set_nonblocking(false).unwrap();
-    let mut answers = 0;
+    let (mut answers, mut events) = (0, 0);
     while answers < 20 {
-        answers += usize::from(lazy.message().get("return").is_some());
+        match lazy.message().get("return") {
+            Some(_) => answers += 1,
+            None => events += 1,
+        }
     }
+    assert!(events < 5 * 3000, "events waited for a client that does not read");
 }
 
 #[test]
@@ -315,7 +335,7 @@ fn a_web_page_cannot_command_the_daemon() {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let body = "{\"execute\":\"qmp_capabilities\"}{\"execute\":\"echo\"}";
     write!(stream, "POST / HTTP/1.1\r\nHost: localhost\r\n\r\n{body}").unwrap();
-    let mut client = Client::over(stream);
+    let mut client = RawClient::over(stream);
     client.line();
     assert!(client.is_closed());
     assert_eq!(*monitor.executor.begun.lock().unwrap(), [""; 0]);

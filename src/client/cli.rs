@@ -1,7 +1,7 @@
 //! The command line of `blkfault`.
 //!
-//! Knows: verbs, options, their help, and the exit status of each outcome. Must not know: what a verb
-//! says to the daemon (`verbs`). Invariant: what is wrong with the command line is found here,
+//! Knows: verbs, options, their help, and the exit status of each outcome. Must not know: what a
+//! verb says to the daemon (`verbs`). Invariant: what is wrong with the command line is found here,
 //! before anything is sent.
 
 use std::ffi::OsString;

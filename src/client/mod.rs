@@ -1,8 +1,8 @@
 //! THE OPERATOR'S COMMAND: a QMP client, and the program `blkfault` around it.
 //!
-//! Knows: how to connect, negotiate, call and listen, and how long to wait for it. Must not know: how
-//! the daemon does anything; it could as well talk to QEMU. Invariant: nothing waits longer than
-//! its [`Deadline`], and an event that comes between a command and its answer is kept.
+//! Knows: how to connect, negotiate, call and listen, and how long to wait for it. Must not know:
+//! how the daemon does anything; it could as well talk to QEMU. Invariant: nothing waits longer
+//! than its [`Deadline`], and an event that comes between a command and its answer is kept.
 
 pub mod cli;
 mod deadline;

@@ -1,7 +1,7 @@
 //! What each verb says to the daemon, and what it prints.
 //!
-//! Knows: the commands and events that the verbs need (qapi/*.json). Must not know: the command line's
-//! syntax, or the wire. Invariant: with `--json` every line of the output is one JSON value.
+//! Knows: the commands and events that the verbs need (qapi/*.json). Must not know: the command
+//! line's syntax, or the wire. Invariant: with `--json` every line of the output is one JSON value.
 
 use std::io::Write;
 use std::thread;

@@ -1,7 +1,7 @@
 //! Where a monitor is.
 //!
-//! Knows: how operators write addresses, the daemon's and the client's alike. Must not know: whether
-//! anybody is there.
+//! Knows: how operators write addresses, the daemon's and the client's alike. Must not know:
+//! whether anybody is there.
 
 use std::fmt;
 use std::path::PathBuf;

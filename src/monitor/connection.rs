@@ -1,8 +1,9 @@
 //! One client: its socket, its session, and what it has not read yet.
 //!
-//! Knows: when to read, when to write, and when a client has had enough patience. Must not know: other
-//! clients. Invariant: what waits for a client is bounded: at [`Connection::STALL_BYTES`] it hears of no
-//! more events and is read no further, and beyond [`Connection::OUTPUT_BYTES_MAX`] it is dropped.
+//! Knows: when to read, when to write, and when a client has had enough patience. Must not know:
+//! other clients. Invariant: what waits for a client is bounded: at [`Connection::STALL_BYTES`] it
+//! hears of no more events and is read no further, and beyond [`Connection::OUTPUT_BYTES_MAX`] it
+//! is dropped.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -146,7 +147,7 @@ impl Connection {
     }
 
     fn wants_input(&self) -> bool {
-        !self.input_ended && self.session.wants_input() && !self.is_stalled()
+        !self.input_ended && self.session.wants_input()
     }
 
     fn send(&mut self, message: &Value) -> Result<(), Ended> {

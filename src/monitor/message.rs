@@ -1,8 +1,8 @@
 //! The shapes of what a monitor says, and how they look on the wire.
 //!
-//! Knows: QEMU's order of members and its spelling of JSON: ASCII only, one message a line, CR and LF
-//! at its end, a space behind each colon and comma (docs/interop/qmp-spec.txt; monitor/qmp.c). Must
-//! not know: who says it, or to whom.
+//! Knows: QEMU's order of members and its spelling of JSON: ASCII only, one message a line, CR and
+//! LF at its end, a space behind each colon and comma (docs/interop/qmp-spec.txt; monitor/qmp.c).
+//! Must not know: who says it, or to whom.
 
 use std::io;
 use std::time::Duration;

@@ -1,17 +1,17 @@
 //! THE OPERATOR'S DOOR: a QMP server, as QEMU's.
 //!
-//! Knows: the protocol, from a byte on a socket to a command with a name, and back. Must not know: what
-//! commands there are or do; an [`Executor`] does. Invariant: whatever clients send, fail to read
-//! or leave unsaid, the daemon answers the others and serves its disks.
+//! Knows: the protocol, from a byte on a socket to a command with a name, and back. Must not know:
+//! what commands there are or do; an [`Executor`] does. Invariant: whatever clients send, fail to
+//! read or leave unsaid, the daemon answers the others and serves its disks.
 //!
 //! ```text
 //! bytes -> framing -> session -> Call -> Executor -> Reply -> outbox -> message -> bytes
 //! ```
 //!
-//! Two threads: one for all sockets (`server`), which runs out-of-band commands too, and one that runs the in-band
-//! commands of all clients, one at a time. A client that goes away has the command finished that
-//! was begun, and the ones that were not begun are dropped, as in QEMU. A client that only
-//! stops sending (`shutdown(SHUT_WR)`) gets all its answers.
+//! Two threads: one for all sockets (`server`), which runs out-of-band commands too, and one that
+//! runs the in-band commands of all clients, one at a time. A client that goes away has the command
+//! finished that was begun, and the ones that were not begun are dropped, as in QEMU. A client that
+//! only stops sending (`shutdown(SHUT_WR)`) gets all its answers.
 
 mod address;
 mod connection;

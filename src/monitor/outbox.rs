@@ -1,8 +1,8 @@
 //! What threads have to say to clients, on its way to the thread that writes to them.
 //!
-//! Knows: the order in which things were said, and how much may wait. Must not know: who the clients
-//! are. Invariants: nobody who says something ever waits for a client; what was said first leaves
-//! first; every command is answered, even if its answer is forgotten.
+//! Knows: the order in which things were said, and how much may wait. Must not know: who the
+//! clients are. Invariants: nobody who says something ever waits for a client; what was said first
+//! leaves first; every command is answered, even if its answer is forgotten.
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -192,15 +192,15 @@ impl TestMonitor {
     }
 
     /// A client that has read nothing.
-    pub fn connect(&self) -> Client<UnixStream> {
+    pub fn connect(&self) -> RawClient<UnixStream> {
         let stream = UnixStream::connect(self.path()).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Client { stream, received: Vec::new(), searched: 0 }
+        RawClient { stream, received: Vec::new(), searched: 0 }
     }
 
     /// A client that has negotiated.
-    pub fn client(&self) -> Client<UnixStream> {
+    pub fn client(&self) -> RawClient<UnixStream> {
         let mut client = self.connect();
         client.line();
         assert_eq!(client.ask("{'execute': 'qmp_capabilities'}"), json!({ "return": {} }));
@@ -208,7 +208,7 @@ impl TestMonitor {
     }
 
     /// A client that has negotiated for OOB.
-    pub fn oob_client(&self) -> Client<UnixStream> {
+    pub fn oob_client(&self) -> RawClient<UnixStream> {
         let mut client = self.connect();
         client.line();
         let enable = "{'execute': 'qmp_capabilities', 'arguments': {'enable': ['oob']}}";
@@ -224,14 +224,14 @@ impl Drop for TestMonitor {
 }
 
 /// A client that sees every byte.
-pub struct Client<S> {
+pub struct RawClient<S> {
     pub stream: S,
     received: Vec<u8>,
     /// Bytes of `received` in which no line ends.
     searched: usize,
 }
 
-impl<S: Read + Write> Client<S> {
+impl<S: Read + Write> RawClient<S> {
     pub fn over(stream: S) -> Self {
         Self { stream, received: Vec::new(), searched: 0 }
     }

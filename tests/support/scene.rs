@@ -104,6 +104,10 @@ impl Executor for Daemon {
     fn execute(&self, name: &str, arguments: Map<String, Value>, reply: Reply) {
         if name == "hang" {
             self.kept.lock().unwrap().push(reply);
+            // The thread of all in-band commands is stuck until the reply is taken away.
+            while !self.kept.lock().unwrap().is_empty() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
         } else {
             reply.send(self.run(name, &arguments));
         }
@@ -176,6 +180,12 @@ impl Scene {
         *done.lock().unwrap() = true;
         bell.join().unwrap();
         (child, lines, line)
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        self.daemon.kept.lock().unwrap().clear();
     }
 }
 

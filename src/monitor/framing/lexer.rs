@@ -1,8 +1,8 @@
 //! Bytes to tokens.
 //!
-//! Knows: which bytes make a token, and how to find firm ground after bytes that make none. Must not
-//! know: what a sequence of tokens means. Invariant: the next state depends on the state and one
-//! byte alone, so that how the input was cut into pieces cannot matter.
+//! Knows: which bytes make a token, and how to find firm ground after bytes that make none. Must
+//! not know: what a sequence of tokens means. Invariant: the next state depends on the state and
+//! one byte alone, so that how the input was cut into pieces cannot matter.
 
 /// What a token is, as far as its first byte and its shape tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! Input as a stream of JSON values, as QEMU reads it (qobject/json-streamer.c and -lexer.c).
 //!
-//! Knows: where a value ends, how much a value may cost, and the texts of QEMU's JSON errors. Must not
-//! know: sockets, or what a value asks for. Invariant: what comes out depends on the bytes and not on how
-//! they were cut into pieces; input that makes no sense is an error that is told, and the next
-//! sensible value is read again.
+//! Knows: where a value ends, how much a value may cost, and the texts of QEMU's JSON errors. Must
+//! not know: sockets, or what a value asks for. Invariant: what comes out depends on the bytes and
+//! not on how they were cut into pieces; input that makes no sense is an error that is told, and
+//! the next sensible value is read again.
 
 mod lexer;
 mod parse;

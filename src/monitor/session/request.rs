@@ -1,5 +1,5 @@
-//! The shape of a command (`qmp_dispatch_check_obj` of QEMU), and the arguments of the one command that
-//! is the session's own.
+//! The shape of a command (`qmp_dispatch_check_obj` of QEMU), and the arguments of the one command
+//! that is the session's own.
 //!
 //! Knows: the members a command may have, and QEMU's texts for those it may not. Must not know: the
 //! state of the session.
