@@ -14,6 +14,7 @@ pub mod run;
 
 use std::sync::mpsc::Sender;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::Builder;
 
 use serde_json::{Map, Value};
 
@@ -119,12 +120,15 @@ impl Daemon {
         self.events.emit(&Event::Shutdown(data));
     }
 
-    /// Stop serving everything.
+    /// Stop serving everything, all disks at once: each may have to wait for its image.
     pub fn stop(&self) {
         let disks = self.registry().disks.take_all();
-        for disk in disks {
-            self.end_disk(disk);
-        }
+        std::thread::scope(|scope| {
+            for disk in disks {
+                // Where the host has no thread left, dropping the disk ends it here.
+                let _ = Builder::new().spawn_scoped(scope, || self.end_disk(disk));
+            }
+        });
     }
 
     /// Carry out a command.

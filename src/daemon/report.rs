@@ -107,6 +107,7 @@ fn add(sum: &mut BlockDeviceStats, disk: &Stats) {
     sum.invalid_wr_operations += invalid(IoType::Write);
     sum.invalid_flush_operations += invalid(IoType::Flush);
     sum.invalid_unmap_operations += invalid(IoType::Discard);
+    sum.invalid_wr_zeroes_operations += invalid(IoType::WriteZeroes);
     let idle_ns = disk.idle_time().map(|idle| u64::try_from(idle.as_nanos()).unwrap_or(u64::MAX));
     sum.idle_time_ns = match (sum.idle_time_ns, idle_ns) {
         (Some(a), Some(b)) => Some(a.min(b)),
@@ -150,6 +151,7 @@ fn zero() -> BlockDeviceStats {
         invalid_zone_append_operations: 0,
         invalid_flush_operations: 0,
         invalid_unmap_operations: 0,
+        invalid_wr_zeroes_operations: 0,
         account_invalid: true,
         account_failed: true,
         timed_stats: Vec::new(),

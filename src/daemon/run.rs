@@ -45,27 +45,37 @@ pub fn run(plan: &Plan, inherited: Inherited) -> Result<(), StartError> {
     let (end, ended) = mpsc::channel();
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| StartError::Host("signals cannot be handled", error))?;
+    let handle = signals.handle();
+    let end_by_signal = end.clone();
+    let listener = std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || hear(signals, &end_by_signal))
+        .map_err(|error| StartError::Host("a thread cannot be started", error))?;
+    let result = serve(plan, inherited, end, &ended);
+    handle.close();
+    let _ = listener.join();
+    result
+}
+
+fn serve(
+    plan: &Plan,
+    inherited: Inherited,
+    end: mpsc::Sender<ShutdownCause>,
+    ended: &mpsc::Receiver<ShutdownCause>,
+) -> Result<(), StartError> {
     let events =
         EventSink::new().map_err(|error| StartError::Host("events cannot be told", error))?;
-    let daemon = Arc::new(Daemon::new(inherited, events.clone(), end.clone()));
+    let daemon = Arc::new(Daemon::new(inherited, events.clone(), end));
     for disk in &plan.disks {
         make(&daemon, disk)?;
     }
     let monitors = Monitors::start(daemon.clone(), &plan.monitors, events)?;
     let pidfile = plan.pidfile.as_deref().map(Pidfile::write).transpose()?;
-    let handle = signals.handle();
-    let listener = std::thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(move || hear(signals, &end))
-        .map_err(|error| StartError::Host("a thread cannot be started", error))?;
-
-    say_ready(plan);
+    say_ready(plan, &monitors);
     let cause = ended.recv().unwrap_or(ShutdownCause::HostError);
     end_of(&daemon, cause);
     drop(pidfile);
     drop(monitors);
-    handle.close();
-    let _ = listener.join();
     Ok(())
 }
 
@@ -78,11 +88,16 @@ fn make(daemon: &Daemon, disk: &DiskPlan) -> Result<(), StartError> {
     Ok(())
 }
 
-/// The first signal asks for the end; later ones change nothing, the end is on its way.
+/// The first signal asks for the end. The next insists on it, in case the host holds an image fast.
 fn hear(mut signals: Signals, end: &mpsc::Sender<ShutdownCause>) {
-    for signal in signals.forever() {
+    let mut arriving = signals.forever();
+    if let Some(signal) = arriving.next() {
         log::info!("signal {signal}: ending");
         let _ = end.send(ShutdownCause::HostSignal);
+    }
+    if let Some(signal) = arriving.next() {
+        log::error!("signal {signal} again: ending at once, sockets and pidfile stay behind");
+        std::process::exit(1);
     }
 }
 
@@ -96,9 +111,9 @@ fn end_of(daemon: &Daemon, cause: ShutdownCause) {
 }
 
 /// One line for whoever waits on our output, and a message for systemd.
-fn say_ready(plan: &Plan) {
+fn say_ready(plan: &Plan, monitors: &Monitors) {
     let disks = plan.disks.iter().map(|disk| format!("disk {}", disk.export.id));
-    let monitors = plan.monitors.iter().map(|address| format!("monitor {address}"));
+    let monitors = monitors.addresses().iter().map(|address| format!("monitor {address}"));
     let all: Vec<String> = disks.chain(monitors).collect();
     // Nobody may be listening, which is no reason to end.
     let _ = writeln!(io::stdout(), "ready: {}", all.join(", "));

@@ -1770,6 +1770,8 @@ pub struct BlockDeviceStats {
     pub invalid_flush_operations: u64,
     /// Discards that were refused.
     pub invalid_unmap_operations: u64,
+    /// Requests to write zeroes that were refused. Ours.
+    pub invalid_wr_zeroes_operations: u64,
     /// Whether refused requests count for `idle_time_ns`.
     pub account_invalid: bool,
     /// Whether failed requests count for `idle_time_ns` and the total times.
@@ -1815,6 +1817,7 @@ impl Object for BlockDeviceStats {
             invalid_zone_append_operations: members.required("invalid_zone_append_operations")?,
             invalid_flush_operations: members.required("invalid_flush_operations")?,
             invalid_unmap_operations: members.required("invalid_unmap_operations")?,
+            invalid_wr_zeroes_operations: members.required("invalid_wr_zeroes_operations")?,
             account_invalid: members.required("account_invalid")?,
             account_failed: members.required("account_failed")?,
             timed_stats: members.required("timed_stats")?,
@@ -1856,6 +1859,7 @@ impl Object for BlockDeviceStats {
         visit::add(object, "invalid_zone_append_operations", &self.invalid_zone_append_operations);
         visit::add(object, "invalid_flush_operations", &self.invalid_flush_operations);
         visit::add(object, "invalid_unmap_operations", &self.invalid_unmap_operations);
+        visit::add(object, "invalid_wr_zeroes_operations", &self.invalid_wr_zeroes_operations);
         visit::add(object, "account_invalid", &self.account_invalid);
         visit::add(object, "account_failed", &self.account_failed);
         visit::add(object, "timed_stats", &self.timed_stats);
@@ -2165,7 +2169,7 @@ pub struct BlockExportOptionsVhostUserBlk {
     /// Where front ends connect, one at a time.
     pub addr: SocketAddress,
     /// The smallest unit the guest may read or write, in bytes: a power of two from 512 to
-    /// 65536 (default: 512).
+    /// 4096 (default: 512).
     pub logical_block_size: Option<u64>,
     /// How many virtqueues the guest may use, from 1 to 256 (default: 1).
     pub num_queues: Option<u16>,
