@@ -9,7 +9,8 @@ use crate::support::vm::{Image, Machine};
 const WRITE: &str = "dd if=/dev/zero of=/dev/vda bs=4k count=8 oflag=direct";
 const READ: &str = "dd if=/dev/vda of=/dev/null bs=4k count=8 iflag=direct";
 const FLUSH: &str = "dd if=/dev/zero of=/dev/vda bs=4k count=1 conv=fsync";
-const DISCARD: &str = "blkdiscard -o 1M -l 1M /dev/vda";
+// Forced, because it would first read to see what is there.
+const DISCARD: &str = "blkdiscard -f -o 1M -l 1M /dev/vda";
 
 #[test]
 fn a_disk_in_the_state_error_fails_its_guest_and_serves_it_again_after_none() {

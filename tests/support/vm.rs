@@ -38,6 +38,11 @@ impl Image {
         None
     }
 
+    /// Where its parts lie.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// The accelerator that was found to work when the guest was built.
     fn accelerator(&self) -> String {
         let found = fs::read_to_string(self.directory.join("accel"));
