@@ -11,6 +11,7 @@
 mod chain;
 mod config;
 mod connection;
+mod dirty;
 mod disk;
 mod door;
 mod memory;

@@ -24,6 +24,7 @@ use virtio_bindings::virtio_blk::VIRTIO_BLK_F_CONFIG_WCE;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 
 use super::config::{WRITEBACK_OFFSET, config_space, features, has, read_config};
+use super::dirty::DirtyLog;
 use super::disk::{Disk, QUEUE_SIZE_MAX};
 use super::memory::{MEMORY_SLOTS_MAX, MemoryTable};
 use super::ring::RingSetup;
@@ -51,6 +52,7 @@ pub(super) struct Session {
     features: u64,
     /// REPLY_ACK is negotiated.
     acknowledges: bool,
+    log: Arc<DirtyLog>,
     table: MemoryTable,
     vrings: Vec<Vring>,
     /// The `writeback` byte of the configuration space.
@@ -62,12 +64,14 @@ impl Session {
         let vrings =
             std::iter::repeat_with(Vring::default).take(disk.options.num_queues.into()).collect();
         let writeback = Arc::new(AtomicBool::new(disk.options.writeback));
+        let log = Arc::new(DirtyLog::default());
         Self {
             disk,
             owned: false,
             features: 0,
             acknowledges: false,
-            table: MemoryTable::default(),
+            table: MemoryTable::new(log.clone()),
+            log,
             vrings,
             writeback,
         }
@@ -79,7 +83,9 @@ impl Session {
     }
 
     fn offered(&self) -> u64 {
-        features(&self.disk) | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits()
+        let transport =
+            VhostUserVirtioFeatures::PROTOCOL_FEATURES | VhostUserVirtioFeatures::LOG_ALL;
+        features(&self.disk) | transport.bits()
     }
 
     fn vring(&mut self, index: u32) -> Result<&mut Vring> {
@@ -184,6 +190,7 @@ impl RequestHandler for Session {
     fn reset_device(&mut self) -> Result<()> {
         self.abandon();
         self.features = 0;
+        self.log.enable(false);
         for vring in &mut self.vrings {
             *vring = Vring::default();
         }
@@ -201,6 +208,7 @@ impl RequestHandler for Session {
             return Err(Error::InvalidParam);
         }
         self.features = acked;
+        self.log.enable(acked & VhostUserVirtioFeatures::LOG_ALL.bits() != 0);
         if acked & VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits() == 0 {
             for index in 0..self.vrings.len() {
                 self.set_enabled(index, true);
@@ -215,7 +223,7 @@ impl RequestHandler for Session {
         files: Vec<File>,
         _postcopy: Option<bool>,
     ) -> Result<Option<Vec<VhostUserMemoryRegionBase>>> {
-        let table = MemoryTable::of(regions, files).map_err(Error::ReqHandlerError)?;
+        let table = self.table.with_only(regions, files).map_err(Error::ReqHandlerError)?;
         self.set_table(table);
         Ok(None)
     }
@@ -302,6 +310,7 @@ impl RequestHandler for Session {
             | VhostUserProtocolFeatures::REPLY_ACK
             | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS
             | VhostUserProtocolFeatures::BACKEND_REQ
+            | VhostUserProtocolFeatures::LOG_SHMFD
             | VhostUserProtocolFeatures::RESET_DEVICE)
     }
 
@@ -401,8 +410,9 @@ impl RequestHandler for Session {
         unsupported("shared memory")
     }
 
-    fn set_log_base(&mut self, _: &VhostUserLog, _: File) -> Result<()> {
-        unsupported("LOG_SHMFD")
+    fn set_log_base(&mut self, log: &VhostUserLog, file: File) -> Result<()> {
+        let set = self.log.set_bits(file, log.mmap_offset, log.mmap_size, self.table.end());
+        set.map_err(Error::ReqHandlerError)
     }
 }
 

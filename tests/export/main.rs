@@ -13,6 +13,7 @@ mod support {
 
 mod framing;
 mod load;
+mod migration;
 mod requests;
 mod session;
 mod stopping;

@@ -224,12 +224,14 @@ fn a_ring_whose_memory_goes_is_broken_until_it_starts_again() {
 
 #[test]
 fn the_features_offered_are_kept() {
-    const LOG_ALL: u64 = 1 << 26;
-    const LOG_SHMFD: u64 = 1 << 1;
     let served = Served::over(MemoryNode::new(DISK_BYTES), options(1));
     let front = Front::connect(&served.socket);
-    let logs = front.offered & LOG_ALL != 0;
-    assert_eq!(logs, front.protocol_offered & LOG_SHMFD != 0, "a log needs its descriptor");
+    let logs = front.offered & feature::LOG_ALL != 0;
+    assert_eq!(
+        logs,
+        front.protocol_offered & protocol::LOG_SHMFD != 0,
+        "a log needs its descriptor"
+    );
     let unoffered = !front.offered & feature::ALL | 1 << 40;
     assert!(front.wire.tell(Ask::SetFeatures, &unoffered.to_ne_bytes(), &[]).is_err());
     assert_eq!(

@@ -39,6 +39,7 @@ pub enum Ask {
     SetFeatures = 2,
     SetOwner = 3,
     SetMemTable = 5,
+    SetLogBase = 6,
     SetVringNum = 8,
     SetVringAddr = 9,
     SetVringBase = 10,
@@ -189,6 +190,17 @@ impl Wire {
         assert_eq!(reply.request, request as u32, "answer to another request than {request:?}");
         assert_ne!(reply.flags & FLAG_REPLY, 0, "answer to {request:?} without the reply flag");
         Ok(reply)
+    }
+
+    /// Ask for something that always has an answer, with a descriptor.
+    pub fn ask_with(
+        &self,
+        request: Ask,
+        body: &[u8],
+        fd: BorrowedFd<'_>,
+    ) -> Result<Message, Refusal> {
+        self.send(request as u32, 0, body, &[fd])?;
+        self.receive(WAIT)
     }
 
     /// Ask for one 64-bit number.
