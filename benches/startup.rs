@@ -67,8 +67,8 @@ fn start_peer(dir: &Path) -> Option<(Child, Duration)> {
     let path = dir.join("peer-monitor");
     let _ = std::fs::remove_file(&path);
     let started = Instant::now();
-    let child = Command::new("qemu-storage-daemon")
-        .args(["--blockdev", "driver=null-co,node-name=n0,size=1G"])
+    let mut child = Command::new("qemu-storage-daemon")
+        .args(["--blockdev", "driver=null-co,node-name=n0,size=1073741824"])
         .args(["--chardev", &format!("socket,id=c,path={},server=on,wait=off", path.display())])
         .args(["--monitor", "chardev=c", "--export"])
         .arg(format!(
@@ -80,6 +80,9 @@ fn start_peer(dir: &Path) -> Option<(Child, Duration)> {
     let mut monitor = loop {
         if let Ok(stream) = UnixStream::connect(&path) {
             break stream;
+        }
+        if child.try_wait().ok()?.is_some() {
+            return None;
         }
         std::thread::sleep(Duration::from_micros(200));
     };

@@ -33,6 +33,7 @@
 //! | [`qapi`] | the contract in Rust, generated from `qapi/` |
 //! | [`daemon`] | everything that exists, by name; one match over all commands |
 //! | [`options`] | the daemon's command line, as the monitor's own commands |
+//! | [`client`] | the operator's command: a QMP client and its verbs |
 //! | [`manual`] | the fault model, differences from QEMU, promises, testing |
 //!
 //! # Laws
@@ -59,6 +60,7 @@
 //! the guest may ask for. *State*: what the operator turned a whole disk into.
 
 pub mod block;
+pub mod client;
 pub mod daemon;
 pub mod errno;
 pub mod export;
@@ -69,3 +71,4 @@ pub mod options;
 pub mod qapi;
 pub mod size;
 pub mod socket_path;
+mod stream;

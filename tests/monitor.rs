@@ -1,5 +1,7 @@
 //! THE OPERATOR'S DOOR, from outside: real sockets, every byte.
 
+#![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
+
 #[path = "support/monitor.rs"]
 mod support;
 
@@ -258,7 +260,9 @@ fn a_client_that_stops_sending_gets_all_its_answers() {
 fn a_client_that_goes_away_has_its_command_finished_and_the_others_dropped() {
     let monitor = TestMonitor::start();
     let mut gone = monitor.oob_client();
-    gone.send("{'execute': 'stick'}{'execute': 'echo'}{'exec-oob': 'let-go', 'id': 'seen'}");
+    gone.send("{'execute': 'stick'}");
+    monitor.wait_for_begun(1);
+    gone.send("{'execute': 'echo'}{'exec-oob': 'let-go', 'id': 'seen'}");
     assert_eq!(gone.message()["id"], "seen");
     drop(gone);
     let mut other = monitor.oob_client();
@@ -402,9 +406,7 @@ fn the_end_lets_clients_read_what_was_said_and_removes_the_socket() {
     let mut clients = [monitor.client(), monitor.client()];
     clients[0].send("{'execute': 'large', 'arguments': {'bytes': 100000}}{'execute': 'quit'}");
     // Nobody reads until both commands are done.
-    while monitor.executor.begun.lock().unwrap().len() < 2 {
-        std::thread::yield_now();
-    }
+    monitor.wait_for_begun(2);
     let mut reader = clients[1].stream.try_clone().unwrap();
     reader.read_exact(&mut [0]).unwrap();
     let path = monitor.path();
@@ -428,9 +430,7 @@ fn the_end_does_not_wait_for_a_command_that_never_ends_or_a_client_that_never_re
     let mut client = monitor.client();
     client.send("{'execute': 'large', 'arguments': {'bytes': 10000000}}");
     monitor.client().send("{'execute': 'stick'}");
-    while monitor.executor.begun.lock().unwrap().len() < 2 {
-        std::thread::yield_now();
-    }
+    monitor.wait_for_begun(2);
     monitor.monitors.take().unwrap().stop();
     assert!(!monitor.path().exists());
 }

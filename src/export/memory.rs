@@ -83,6 +83,7 @@ impl MemoryTable {
         if mapping.user_addr.checked_add(mapping.bytes).is_none() {
             return Err(invalid("region wraps around the address space"));
         }
+        check_length(&file, region)?;
         let mapped = region.mmap_region(file).map_err(io::Error::other)?;
         let region = GuestRegionMmap::new(mapped, GuestAddress(mapping.guest_addr))
             .ok_or_else(|| invalid("region wraps around the guest's address space"))?;
@@ -111,6 +112,17 @@ impl MemoryTable {
             (offset < mapping.bytes).then(|| mapping.guest_addr + offset)
         })
     }
+}
+
+/// See that the file has all of the region: touching what it has not would end the process with
+/// SIGBUS. A front end that cuts the file short later can still do that; only it has the means.
+fn check_length(file: &File, region: &VhostUserMemoryRegion) -> io::Result<()> {
+    let metadata = file.metadata()?;
+    let end = region.mmap_offset.checked_add(region.memory_size);
+    if metadata.is_file() && end.is_none_or(|end| end > metadata.len()) {
+        return Err(invalid("region reaches past the end of its file"));
+    }
+    Ok(())
 }
 
 /// Mark guest memory that was written behind `vm-memory`'s back (by the kernel, into iovecs).

@@ -5,7 +5,7 @@
 //!
 //! A request's journey: [`ring`] takes a head, [`chain`] walks its descriptors, [`request`] makes a
 //! request of them, the [`worker`] submits it to the node and answers it. One thread per disk
-//! ([`Export`]) answers vhost-user messages ([`connection`], [`session`]) and never waits for a
+//! ([`Export`]) answers vhost-user messages ([`wire`], [`connection`], [`session`]) and never waits for a
 //! guest's request; one thread per started virtqueue serves requests.
 
 mod chain;
@@ -19,6 +19,7 @@ mod ring;
 mod serve;
 mod session;
 mod stats;
+mod wire;
 mod worker;
 
 pub use disk::{

@@ -49,6 +49,8 @@ pub(super) struct Session {
     disk: Arc<Disk>,
     owned: bool,
     features: u64,
+    /// REPLY_ACK is negotiated.
+    acknowledges: bool,
     table: MemoryTable,
     vrings: Vec<Vring>,
     /// The `writeback` byte of the configuration space.
@@ -60,11 +62,24 @@ impl Session {
         let vrings =
             std::iter::repeat_with(Vring::default).take(disk.options.num_queues.into()).collect();
         let writeback = Arc::new(AtomicBool::new(disk.options.writeback));
-        Self { disk, owned: false, features: 0, table: MemoryTable::default(), vrings, writeback }
+        Self {
+            disk,
+            owned: false,
+            features: 0,
+            acknowledges: false,
+            table: MemoryTable::default(),
+            vrings,
+            writeback,
+        }
     }
 
-    fn offered() -> u64 {
-        (VhostUserVirtioFeatures::PROTOCOL_FEATURES | VhostUserVirtioFeatures::LOG_ALL).bits()
+    /// Whether the front end may ask for an answer to any message (REPLY_ACK).
+    pub(super) fn acknowledges(&self) -> bool {
+        self.acknowledges
+    }
+
+    fn offered(&self) -> u64 {
+        features(&self.disk) | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits()
     }
 
     fn vring(&mut self, index: u32) -> Result<&mut Vring> {
@@ -177,12 +192,12 @@ impl RequestHandler for Session {
     }
 
     fn get_features(&mut self) -> Result<u64> {
-        Ok(features(&self.disk) | Self::offered())
+        Ok(self.offered())
     }
 
     /// Sent again on a running ring to switch LOG_ALL; rings take the rest when they start.
     fn set_features(&mut self, acked: u64) -> Result<()> {
-        if acked & !(features(&self.disk) | Self::offered()) != 0 {
+        if acked & !self.offered() != 0 {
             return Err(Error::InvalidParam);
         }
         self.features = acked;
@@ -290,7 +305,11 @@ impl RequestHandler for Session {
             | VhostUserProtocolFeatures::RESET_DEVICE)
     }
 
-    fn set_protocol_features(&mut self, _features: u64) -> Result<()> {
+    fn set_protocol_features(&mut self, acked: u64) -> Result<()> {
+        if acked & !self.get_protocol_features()?.bits() != 0 {
+            return Err(Error::InvalidParam);
+        }
+        self.acknowledges = acked & VhostUserProtocolFeatures::REPLY_ACK.bits() != 0;
         Ok(())
     }
 
@@ -397,16 +416,4 @@ impl Session {
             worker.tell(Change::Enable(enabled));
         }
     }
-}
-
-/// Whether the stream is still in step after a message was refused with this error.
-pub(super) fn is_in_step(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::InvalidParam
-            | Error::InvalidOperation(_)
-            | Error::InactiveFeature(_)
-            | Error::InactiveOperation(_)
-            | Error::ReqHandlerError(_)
-    )
 }

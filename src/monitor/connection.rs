@@ -11,9 +11,9 @@ use rustix::event::epoll::EventFlags;
 use serde_json::Value;
 
 use super::framing::Framer;
-use super::listener::Stream;
 use super::message;
 use super::session::{Call, Lookup, Session, Step};
+use crate::stream::Stream;
 
 /// Why a client is dropped.
 #[derive(Debug)]

@@ -3,13 +3,14 @@
 //! Knows: how to open what an [`Address`] names, and that nobody on another host gets in unless the
 //! operator said so. Must not know: the protocol. Invariant: nothing here ever waits for a client.
 
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 
 use super::address::Address;
 use crate::socket_path::{ListenError, SocketPath};
+use crate::stream::Stream;
 
 /// Why a monitor cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +82,7 @@ impl Listener {
         }
     }
 
-    /// The next client.
+    /// The next client. Reading from it and writing to it never wait.
     pub(super) fn accept(&self) -> io::Result<Stream> {
         let stream = match self {
             Self::Unix(socket) => Stream::Unix(socket.accept()?.0),
@@ -104,43 +105,5 @@ impl AsFd for Listener {
             Self::Unix(socket) => socket.as_fd(),
             Self::Tcp(socket) => socket.as_fd(),
         }
-    }
-}
-
-/// A connection with a client; reading and writing never wait.
-#[derive(Debug)]
-pub(super) enum Stream {
-    Unix(UnixStream),
-    Tcp(TcpStream),
-}
-
-impl AsFd for Stream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Unix(stream) => stream.as_fd(),
-            Self::Tcp(stream) => stream.as_fd(),
-        }
-    }
-}
-
-impl Read for Stream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Unix(stream) => stream.read(buffer),
-            Self::Tcp(stream) => stream.read(buffer),
-        }
-    }
-}
-
-impl Write for Stream {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Unix(stream) => stream.write(bytes),
-            Self::Tcp(stream) => stream.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

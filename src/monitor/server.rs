@@ -16,11 +16,12 @@ use rustix::event::epoll::{CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{Timespec, epoll};
 
 use super::connection::{Connection, Ended};
-use super::listener::{Listener, Stream};
+use super::listener::Listener;
 use super::outbox::{Mail, Outbox, Output, Reply};
 use super::session::Call;
 use super::{Executor, message};
 use crate::qapi::QmpError;
+use crate::stream::Stream;
 
 /// An in-band command on its way to the thread that runs it.
 pub(super) type Job = (Call, Reply);

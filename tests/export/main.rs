@@ -1,10 +1,14 @@
 //! The guest's door, told as stories of an honest front end.
 
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test may fail")]
+
 #[path = "../support"]
 mod support {
     pub mod backend;
+    pub mod daemon;
     pub mod front;
     pub mod nodes;
+    pub mod operator;
 }
 
 mod framing;

@@ -17,6 +17,7 @@ use blkfault::block::{FaultFilter, FaultPoint, Node};
 use blkfault::export::{Disk, DiskOptions, Door, Export, IoFailure, Observer, Serial};
 use tempfile::TempDir;
 
+use super::daemon::Daemon;
 use super::nodes;
 
 /// Longest that a program may take to listen; far beyond what it needs.
@@ -105,7 +106,26 @@ impl Served {
 #[derive(Debug)]
 pub enum Backend {
     InProcess(Served),
+    Blkfaultd(Program),
     Qsd(Process),
+}
+
+/// The whole daemon.
+#[derive(Debug)]
+pub struct Program {
+    socket: PathBuf,
+    _daemon: Daemon,
+    _directory: TempDir,
+}
+
+impl Program {
+    fn start(num_queues: u16) -> Self {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let (bytes, queues) = (DISK_BYTES.to_string(), num_queues.to_string());
+        let options = ["--memory", &bytes, "--num-queues", &queues];
+        let daemon = Daemon::start(directory.path(), &options);
+        Self { socket: daemon.socket("disk0"), _daemon: daemon, _directory: directory }
+    }
 }
 
 impl Backend {
@@ -113,6 +133,7 @@ impl Backend {
     pub fn socket(&self) -> &Path {
         match self {
             Self::InProcess(served) => &served.socket,
+            Self::Blkfaultd(program) => &program.socket,
             Self::Qsd(process) => &process.socket,
         }
     }
@@ -125,6 +146,7 @@ impl Backend {
             let served = Served::over_shared(make(DISK_BYTES), options(num_queues));
             all.push((*name, Self::InProcess(served)));
         }
+        all.push(("blkfaultd", Self::Blkfaultd(Program::start(num_queues))));
         match Process::qsd(num_queues) {
             Some(process) => all.push(("qemu-storage-daemon", Self::Qsd(process))),
             None => eprintln!("left out: qemu-storage-daemon is not installed"),

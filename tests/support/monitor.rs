@@ -12,7 +12,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use blkfault::monitor::{Address, CommandSpec, EventSink, Executor, Monitors, Reply};
 use blkfault::qapi::{ErrorClass, QmpError};
@@ -179,6 +179,15 @@ impl TestMonitor {
         match &self.monitors.as_ref().unwrap().addresses()[1] {
             Address::Tcp { port, .. } => *port,
             other @ Address::Unix(_) => panic!("{other}"),
+        }
+    }
+
+    /// Wait until so many commands have begun.
+    pub fn wait_for_begun(&self, commands: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.executor.begun.lock().unwrap().len() < commands {
+            assert!(Instant::now() < deadline, "the commands never began");
+            std::thread::yield_now();
         }
     }
 

@@ -11,7 +11,10 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use blkfault::block::{Buffers, Channel, Completion, Geometry, Node, Op, OpKind};
+use blkfault::block::{
+    Aio, Buffers, Channel, Completion, Geometry, MemoryImage, Node, Op, OpKind, RawImage,
+    RawOptions,
+};
 use blkfault::errno::Errno;
 use blkfault::fault::{Io, IoType};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
@@ -23,7 +26,18 @@ pub type MakeNode = fn(u64) -> Arc<dyn Node>;
 pub const ORDINARY: &[(&str, MakeNode)] = &[
     ("memory that answers at once", |bytes| Arc::new(MemoryNode::new(bytes))),
     ("memory that answers backwards", |bytes| Arc::new(BackwardsNode(MemoryNode::new(bytes)))),
+    ("the memory image", |bytes| Arc::new(MemoryImage::new(bytes))),
+    ("the raw image, auto", |bytes| raw_image(bytes, Aio::Auto)),
+    ("the raw image by threads", |bytes| raw_image(bytes, Aio::Threads)),
 ];
+
+/// A raw image in a file without a name.
+fn raw_image(bytes: u64, aio: Aio) -> Arc<dyn Node> {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.as_file().set_len(bytes).expect("size the file");
+    let options = RawOptions { aio, discard: true, ..RawOptions::new(file.path()) };
+    Arc::new(RawImage::open(options).expect("open the image"))
+}
 
 /// What an op asked for beside its range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

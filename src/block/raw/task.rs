@@ -464,3 +464,6 @@ impl Sync {
         progress
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,7 +27,9 @@ pub use framing::{Cut, Framed, Tables};
 pub use memory::{Memory, Region};
 pub use request::{Finished, Reply, SECTOR, Status, UNMAP, UNWRITTEN, header, kind, segment};
 pub use ring::{Desc, Head, INDIRECT, Layout, NEXT, Queue, Used, WRITE};
-pub use wire::{Ask, Message, Refusal, WAIT, Wire};
+pub use wire::{
+    Ask, FLAG_NEED_REPLY, FLAG_REPLY, Message, Refusal, SCM_MAX_FD, WAIT, Wire, message,
+};
 
 /// Memory of a front end that asks for nothing special: 256 MiB at 0, touched as needed.
 pub const ONE_REGION: &[(u64, u64)] = &[(0, 256 << 20)];

@@ -22,8 +22,12 @@ use rustix::net::{
 pub const WAIT: Duration = Duration::from_secs(20);
 
 const VERSION: u32 = 1;
-const FLAG_REPLY: u32 = 4;
-const FLAG_NEED_REPLY: u32 = 8;
+/// This is an answer.
+pub const FLAG_REPLY: u32 = 4;
+/// The sender wants an answer.
+pub const FLAG_NEED_REPLY: u32 = 8;
+/// Most descriptors that the kernel passes in one go.
+pub const SCM_MAX_FD: usize = 253;
 const HEADER_BYTES: usize = 12;
 const BODY_BYTES_MAX: usize = 65_536;
 
@@ -80,6 +84,14 @@ pub enum Refusal {
     Silence,
 }
 
+/// A message as bytes.
+pub fn message(request: u32, flags: u32, body: &[u8]) -> Vec<u8> {
+    let header = [request, VERSION | flags, body.len() as u32];
+    let mut bytes: Vec<u8> = header.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    bytes.extend(body);
+    bytes
+}
+
 /// One end of a vhost-user connection.
 #[derive(Debug)]
 pub struct Wire {
@@ -107,20 +119,20 @@ impl Wire {
         body: &[u8],
         fds: &[BorrowedFd<'_>],
     ) -> Result<(), Refusal> {
-        let mut message = Vec::with_capacity(HEADER_BYTES + body.len());
-        for word in [request, VERSION | flags, body.len() as u32] {
-            message.extend(word.to_ne_bytes());
-        }
-        message.extend(body);
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(32))];
+        self.send_bytes(&message(request, flags, body), fds)
+    }
+
+    /// Send any bytes, with descriptors.
+    pub fn send_bytes(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), Refusal> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SCM_MAX_FD))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !fds.is_empty() {
             assert!(control.push(SendAncillaryMessage::ScmRights(fds)), "too many descriptors");
         }
-        let slices = [IoSlice::new(&message)];
+        let slices = [IoSlice::new(bytes)];
         let sent = rustix::net::sendmsg(&self.stream, &slices, &mut control, SendFlags::NOSIGNAL);
         match sent {
-            Ok(bytes) if bytes == message.len() => Ok(()),
+            Ok(sent) if sent == bytes.len() => Ok(()),
             Ok(_) => panic!("the socket took only a part of a message"),
             Err(_) => Err(Refusal::Closed),
         }

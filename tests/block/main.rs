@@ -1,0 +1,6 @@
+//! Images: one body for all of them, and what each must survive on its own.
+
+mod arms;
+mod conformance;
+mod driver;
+mod host;
