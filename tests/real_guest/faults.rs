@@ -65,3 +65,27 @@ fn only_the_request_types_named_fail() {
         }
     }
 }
+
+#[test]
+fn of_two_paths_to_one_store_one_fails_and_the_other_serves() {
+    let Some(image) = Image::for_story("two paths to one store") else { return };
+    let directory = directory();
+    let disks = ["id=path0,memory=32M", "id=path1,store=path0"];
+    let daemon = Daemon::start_disks(directory.path(), &disks);
+    let mut operator = daemon.operator();
+    let mut vm =
+        Machine::new().disk(&daemon.socket("path0")).disk(&daemon.socket("path1")).boot(&image);
+    vm.must(
+        "head -c 4m /dev/urandom >/tmp/data
+        dd if=/tmp/data of=/dev/vda bs=64k oflag=direct
+        dd if=/dev/vdb bs=64k count=64 iflag=direct | cmp - /tmp/data",
+    );
+    let read = |disk: &str| format!("dd if=/dev/{disk} of=/dev/null bs=4k count=8 iflag=direct");
+    for (bad, good, id) in [("vda", "vdb", "path0"), ("vdb", "vda", "path1")] {
+        set_state(&mut operator, id, "error");
+        assert_ne!(vm.run(&read(bad)).status, 0, "{id} fails");
+        vm.must(&read(good));
+        set_state(&mut operator, id, "none");
+        vm.must(&read(bad));
+    }
+}

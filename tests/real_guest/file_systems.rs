@@ -119,6 +119,7 @@ fn every_request_type_reaches_the_daemon_and_is_counted() {
     }
     assert_eq!(no_failure(&mut operator), json!([0, 0, 0, 0, 0]));
     zeroes_are_read_back(&mut vm);
+    the_guest_chooses_the_cache(&mut vm, &mut operator);
 }
 
 fn no_failure(operator: &mut Operator) -> serde_json::Value {
@@ -137,4 +138,16 @@ fn zeroes_are_read_back(vm: &mut Vm) {
         dd if=/dev/vda bs=1M skip=1 count=2 iflag=direct of=/tmp/read
         head -c 2m /dev/zero | cmp - /tmp/read",
     );
+}
+
+/// A guest that is told of no volatile cache sends no flushes, and the other way round.
+fn the_guest_chooses_the_cache(vm: &mut Vm, operator: &mut Operator) {
+    for (cache, flushes) in [("write through", false), ("write back", true)] {
+        vm.must(&format!("echo '{cache}' >/sys/block/vda/cache_type"));
+        assert_eq!(vm.must("cat /sys/block/vda/queue/write_cache"), cache);
+        let before = counter(operator, "disk0", "flush_operations");
+        vm.must("dd if=/dev/zero of=/dev/vda bs=4k count=1 conv=fsync");
+        let after = counter(operator, "disk0", "flush_operations");
+        assert_eq!(after > before, flushes, "{cache}: {before} flushes, then {after}");
+    }
 }
