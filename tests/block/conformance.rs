@@ -53,8 +53,10 @@ fn one_by_one(arm: &Arm, seed: u64) {
     let unit = arm.disk.geometry().request_alignment as usize;
     let mut dice = Dice(seed);
     let mut model = vec![0u8; DISK_BYTES];
+    // Two writes of one length have different content, and none has a zero.
+    let pattern: Vec<u8> = (0..DISK_BYTES + 4096).map(|i| (i ^ i >> 8) as u8 | 1).collect();
     let mut driver = Driver::new(&*arm.disk);
-    for step in 0..150 {
+    for step in 0..120 {
         let range = dice.range(unit);
         let (offset_bytes, bytes) = (range.start as u64, range.len());
         let (memory, buffers) = dice.memory(bytes);
@@ -64,13 +66,12 @@ fn one_by_one(arm: &Arm, seed: u64) {
                 assert!(memory.read() == model[range], "{story}: step {step} reads otherwise");
             }
             4..8 => {
-                let content: Vec<u8> =
-                    (0..bytes).map(|i| (i ^ i >> 8 ^ step * 7) as u8 | 1).collect();
-                memory.write(&content);
+                let content = &pattern[step * 7..step * 7 + bytes];
+                memory.write(content);
                 let fua = dice.chance(8);
                 let write = OpKind::Write { offset_bytes, from: buffers, fua };
                 assert_eq!(driver.run(write), Ok(()), "{story}");
-                model[range].copy_from_slice(&content);
+                model[range].copy_from_slice(content);
             }
             8 => assert_eq!(driver.flush(), Ok(()), "{story}"),
             9 => {
@@ -97,7 +98,7 @@ fn one_by_one(arm: &Arm, seed: u64) {
 #[test]
 fn what_is_written_is_read_byte_for_byte() {
     for arm in arms(DISK_BYTES as u64) {
-        for seed in 1..=3 {
+        for seed in 1..=2 {
             let zero = OpKind::WriteZeroes {
                 offset_bytes: 0,
                 bytes: DISK_BYTES as u64,
@@ -115,7 +116,8 @@ type Allowed = Vec<Vec<u64>>;
 
 fn check(allowed: [&Allowed; 2], range: Range<usize>, content: &[u8], story: &str) {
     for (sector, bytes) in (range.start / SECTOR..).zip(content.chunks_exact(SECTOR)) {
-        for word in bytes.chunks_exact(8) {
+        let uniform = bytes[8..] == bytes[..SECTOR - 8];
+        for word in bytes.chunks_exact(8).take(if uniform { 1 } else { SECTOR / 8 }) {
             let stamp = u64::from_le_bytes(word.try_into().unwrap());
             assert!(
                 allowed.iter().any(|allowed| allowed[sector].contains(&stamp)),
@@ -166,7 +168,7 @@ fn side_by_side(arm: &Arm, seed: u64) {
     let mut allowed: Allowed = vec![vec![0]; DISK_BYTES / SECTOR];
     let mut drivers = [Driver::new(&*arm.disk), Driver::new(&*arm.disk)];
     let mut stamp_next = 1u64;
-    for batch in 0..12 {
+    for batch in 0..8 {
         let mut submitted = Vec::new();
         let mut reads = Vec::new();
         let mut changes: Vec<(Range<usize>, Change)> = Vec::new();

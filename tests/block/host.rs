@@ -47,6 +47,12 @@ impl Loop {
         let device = run(&["losetup", "-f", "--show", "-b", &size, file.to_str().unwrap()])?;
         Ok(Self { device: device.into() })
     }
+
+    /// A write-protected loop device over a file.
+    pub(crate) fn protected(file: &Path) -> Result<Self, String> {
+        let device = run(&["losetup", "-r", "-f", "--show", file.to_str().unwrap()])?;
+        Ok(Self { device: device.into() })
+    }
 }
 
 impl Drop for Loop {
@@ -78,14 +84,21 @@ impl Mount {
     /// An ext4 of this size on a loop device.
     pub(crate) fn ext4(bytes: u64) -> Result<Self, String> {
         let directory = scratch();
-        let path = directory.path().join("mnt");
-        std::fs::create_dir(&path).unwrap();
         let image = sparse(&directory.path().join("ext4.img"), bytes);
         run(&["mkfs.ext4", "-q", "-F", "-m", "0", image.to_str().unwrap()])?;
-        let image = Loop::over(&image, 512)?;
-        let device = image.device.to_str().unwrap();
-        run(&["mount", "-t", "ext4", device, path.to_str().unwrap()])?;
-        Ok(Self { path, _directory: directory, _image: Some(image) })
+        let device = Loop::over(&image, 512)?;
+        drop(directory);
+        Self::device(device)
+    }
+
+    /// The ext4 that is on a device. Its backing file may have been removed by now.
+    pub(crate) fn device(device: Loop) -> Result<Self, String> {
+        let directory = scratch();
+        let path = directory.path().join("mnt");
+        std::fs::create_dir(&path).unwrap();
+        let name = device.device.to_str().unwrap();
+        run(&["mount", "-t", "ext4", name, path.to_str().unwrap()])?;
+        Ok(Self { path, _directory: directory, _image: Some(device) })
     }
 }
 

@@ -3,4 +3,9 @@
 mod arms;
 mod conformance;
 mod driver;
+mod flush;
 mod host;
+mod life;
+mod locks;
+mod opening;
+mod space;

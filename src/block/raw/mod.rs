@@ -61,7 +61,8 @@ impl RawImage {
     /// Open another image, or the same one again, in the place of this one, under the channels
     /// that exist. Ops submitted after this returns go to the new one and a failed flush is
     /// forgotten; ops submitted before end on the old one, which is then closed. Existing channels
-    /// keep asking the kernel the way they do, whatever the new `aio` says.
+    /// keep asking the kernel the way they do, whatever the new `aio` says. An op that hangs on the
+    /// old image may hold up new writes of the same channel: the kernel runs them in a row.
     ///
     /// # Errors
     /// See [`OpenError`]; the old one then stays as it is.
@@ -203,6 +204,9 @@ fn resize_file(opened: &Opened, size_bytes: u64) -> Result<(), Errno> {
     let unit = opened.options.block_bytes.max(opened.alignment.offset_bytes);
     if !size_bytes.is_multiple_of(u64::from(unit)) {
         return Err(Errno::EINVAL);
+    }
+    if i64::try_from(size_bytes).is_err() {
+        return Err(Errno::EFBIG);
     }
     // A smaller size is in force before the file is cut, so that no new write grows it again.
     let before = opened.size_bytes();

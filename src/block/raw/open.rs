@@ -184,6 +184,10 @@ fn open_file(options: &RawOptions) -> Result<(File, ImageKind), OpenError> {
             _ => host(source),
         })?;
     let kind = kind_of(file.metadata().map_err(host)?.file_type(), options)?;
+    if !options.read_only && probe::is_write_protected(&file, kind).map_err(host)? {
+        let source = io::Error::from_raw_os_error(libc::EROFS);
+        return Err(OpenError::NotWritable { path: path.clone(), source });
+    }
     Ok((file, kind))
 }
 

@@ -137,6 +137,19 @@ pub(super) fn can_punch(file: &File, kind: ImageKind, size_bytes: u64) -> bool {
     }
 }
 
+/// Whether a block device takes no writes, although it was opened for them.
+pub(super) fn is_write_protected(file: &File, kind: ImageKind) -> io::Result<bool> {
+    if kind == ImageKind::File {
+        return Ok(false);
+    }
+    /// `_IO(0x12, 94)` of `linux/fs.h`.
+    const BLKROGET: libc::c_ulong = 0x125e;
+    let mut protected: libc::c_int = 0;
+    // SAFETY: the descriptor is open and the request stores one int.
+    let result = unsafe { libc::ioctl(file.as_raw_fd(), BLKROGET as _, &raw mut protected) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(protected != 0) }
+}
+
 /// A limit of a block device's request queue from sysfs; 0 where it cannot be read.
 fn queue_limit(file: &File, name: &str) -> u64 {
     let Ok(metadata) = file.metadata() else { return 0 };
