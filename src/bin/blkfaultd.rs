@@ -1,2 +1,29 @@
-//! The daemon.
-fn main() {}
+//! The daemon. See the library for everything.
+
+use std::process::ExitCode;
+
+use blkfault::daemon::run::run;
+use blkfault::export::Inherited;
+use blkfault::options::{CAPABILITIES, Options, asks_for_capabilities};
+use clap::Parser;
+
+fn main() -> ExitCode {
+    // SAFETY: the first thing that `main` does, so nothing owns a descriptor above 2 yet.
+    let inherited = unsafe { Inherited::at_start() };
+    let arguments: Vec<_> = std::env::args_os().collect();
+    if asks_for_capabilities(arguments.iter().map(AsRef::as_ref)) {
+        println!("{CAPABILITIES}");
+        return ExitCode::SUCCESS;
+    }
+    let log = env_logger::Env::new().filter_or("BLKFAULT_LOG", "warn");
+    env_logger::Builder::from_env(log).format_timestamp_micros().init();
+    // Both end the process with a message and status 2 where the arguments make no sense.
+    let plan = Options::parse_from(arguments).plan().unwrap_or_else(|error| error.exit());
+    match run(&plan, inherited) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("blkfaultd: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

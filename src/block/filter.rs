@@ -24,7 +24,6 @@ pub struct FaultPoint {
     /// Whether anything but [`Snapshot::IDLE`] is in force; the one load of an ordinary disk.
     armed: AtomicBool,
     current: RwLock<InForce>,
-    passed: AtomicU64,
     failed: AtomicU64,
 }
 
@@ -41,8 +40,6 @@ pub struct FaultReport {
     pub state: ManualState,
     /// When it was entered.
     pub since: SystemTime,
-    /// Requests that went on to the image while anything was armed.
-    pub passed: u64,
     /// Requests that failed by decision.
     pub failed: u64,
 }
@@ -55,7 +52,6 @@ impl Default for FaultPoint {
                 snapshot: Arc::new(Snapshot::IDLE),
                 since: SystemTime::now(),
             }),
-            passed: AtomicU64::new(0),
             failed: AtomicU64::new(0),
         }
     }
@@ -80,7 +76,6 @@ impl FaultPoint {
         FaultReport {
             state: current.snapshot.state,
             since: current.since,
-            passed: self.passed.load(Ordering::Relaxed),
             failed: self.failed.load(Ordering::Relaxed),
         }
     }
@@ -141,10 +136,7 @@ impl Channel for FilterChannel {
             return self.below.submit(op);
         };
         match snapshot.decide(&op.io()) {
-            Verdict::Pass => {
-                self.point.passed.fetch_add(1, Ordering::Relaxed);
-                self.below.submit(op);
-            }
+            Verdict::Pass => self.below.submit(op),
             Verdict::Fail(errno, _) => {
                 self.point.failed.fetch_add(1, Ordering::Relaxed);
                 self.decided.push(op.complete(Err(errno)));

@@ -1,27 +1,28 @@
 //! The socket of one front end, message by message.
 //!
-//! Knows: the vhost-user wire as far as the `vhost` crate leaves it to us. Must not know: what
-//! messages mean. Invariant: serving one message never waits for a front end that sends nothing.
+//! Knows: how messages and their answers travel between the front end, the `vhost` crate and the
+//! session. Must not know: what messages mean. Invariants: nothing here waits for the front end;
+//! a message is refused or the connection ended, and the front end is never left waiting for an
+//! answer that does not come.
 //!
-//! The crate has no way to announce a change of the configuration space. Before it reads a message
-//! we peek at the header; peeking at attached descriptors makes duplicates of them, which is how we
-//! come by a copy of the back end's own channel (SET_BACKEND_REQ_FD) to write the announcement to.
+//! The crate decodes messages but reads them as if each came in one piece, loses its step when one
+//! is malformed, and cannot announce a change of the configuration space. So whole messages are
+//! taken from the front end here ([`wire`](super::wire)) and handed to the crate over a socket pair
+//! of our own, which can be emptied after each.
 
-use std::io::{self, IoSliceMut};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg, send};
-use vhost::vhost_user::{BackendReqHandler, Error};
+use rustix::net::{SendFlags, send};
+use vhost::vhost_user::BackendReqHandler;
 
 use super::disk::Disk;
-use super::session::{Session, is_in_step};
+use super::session::Session;
+use super::wire::{Inbox, Message, WireError, discard};
 
-/// How long a message that has begun may take to arrive.
-const MESSAGE_TIMEOUT: Duration = Duration::from_secs(2);
 /// VHOST_USER_SET_BACKEND_REQ_FD.
 const SET_BACKEND_REQ_FD: u32 = 21;
 /// VHOST_USER_BACKEND_CONFIG_CHANGE_MSG, version 1, no payload, no reply wanted.
@@ -30,13 +31,11 @@ const CONFIG_CHANGE: [u32; 3] = [2, 1, 0];
 /// ever. GET_FEATURES, SET_LOG_BASE, GET_VRING_BASE, GET_PROTOCOL_FEATURES, GET_QUEUE_NUM,
 /// GET_CONFIG, GET_INFLIGHT_FD, GET_MAX_MEM_SLOTS.
 const AWAITS_PAYLOAD: [u32; 8] = [1, 6, 11, 15, 17, 24, 31, 36];
-/// Descriptors that a message may carry at most (`MAX_ATTACHED_FD_ENTRIES` of the crate).
-const DESCRIPTORS_MAX: usize = 32;
 
-/// What became of a message.
+/// What became of the messages that were waiting.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Served {
-    /// It was done or refused; the session goes on.
+    /// One was done or refused, or has not come in whole yet; the session goes on.
     Message,
     /// The front end has gone, or its stream makes no sense any more.
     Ended,
@@ -46,20 +45,33 @@ pub(super) enum Served {
 pub(super) struct Connection {
     disk_id: String,
     stream: UnixStream,
-    handler: BackendReqHandler<Mutex<Session>>,
+    inbox: Inbox,
+    session: Arc<Mutex<Session>>,
+    /// The crate's end of the pair, and the crate.
+    decoder_end: UnixStream,
+    decoder: BackendReqHandler<Mutex<Session>>,
+    /// Our end of the pair.
+    relay: UnixStream,
     /// The channel on which the back end may speak first.
     backend_channel: Option<OwnedFd>,
 }
 
 impl Connection {
     pub(super) fn new(stream: UnixStream, disk: Arc<Disk>) -> io::Result<Self> {
-        stream.set_nonblocking(false)?;
-        stream.set_read_timeout(Some(MESSAGE_TIMEOUT))?;
-        stream.set_write_timeout(Some(MESSAGE_TIMEOUT))?;
         let disk_id = disk.options.id.clone();
         let session = Arc::new(Mutex::new(Session::new(disk)));
-        let handler = BackendReqHandler::from_stream(stream.try_clone()?, session);
-        Ok(Self { disk_id, stream, handler, backend_channel: None })
+        let (relay, decoder_end) = UnixStream::pair()?;
+        let decoder = BackendReqHandler::from_stream(decoder_end.try_clone()?, session.clone());
+        Ok(Self {
+            disk_id,
+            stream,
+            inbox: Inbox::default(),
+            session,
+            decoder_end,
+            decoder,
+            relay,
+            backend_channel: None,
+        })
     }
 
     /// The socket, to wait on.
@@ -67,28 +79,66 @@ impl Connection {
         &self.stream
     }
 
-    /// Serve the message that is waiting.
+    /// When [`serve`](Self::serve) is to be called even though nothing has come.
+    pub(super) fn late_at(&self) -> Option<Instant> {
+        self.inbox.late_at()
+    }
+
+    /// Serve the message that has come, if all of it has.
     pub(super) fn serve(&mut self) -> Served {
-        let request = match self.peek() {
-            Ok(request) => request,
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Served::Ended,
-            Err(error) => {
-                log::warn!("disk {}: front end: {error}", self.disk_id);
-                return Served::Ended;
-            }
+        let served = match self.inbox.receive(&self.stream) {
+            Ok(None) => Ok(()),
+            Ok(Some(message)) => self.relay(message),
+            Err(error) => Err(error),
         };
-        match self.handler.handle_request() {
+        match served {
             Ok(()) => Served::Message,
-            Err(Error::Disconnected) => Served::Ended,
-            Err(error) if is_in_step(&error) && !AWAITS_PAYLOAD.contains(&request) => {
-                log::warn!("disk {}: front end's message refused: {error}", self.disk_id);
-                Served::Message
-            }
+            Err(WireError::Gone) => Served::Ended,
             Err(error) => {
                 log::warn!("disk {}: front end dropped: {error}", self.disk_id);
                 Served::Ended
             }
         }
+    }
+
+    /// Have a message decoded and done, and pass the answer on.
+    fn relay(&mut self, message: Message) -> Result<(), WireError> {
+        let (request, needs_reply) = (message.request(), message.needs_reply());
+        let channel = match &message.descriptors[..] {
+            [channel] if request == SET_BACKEND_REQ_FD => Some(channel.try_clone()?),
+            _ => None,
+        };
+        message.send(&self.relay)?;
+        drop(message);
+        let done = self.decoder.handle_request();
+        // The crate may have stopped reading in the middle of what it did not like.
+        discard(&self.decoder_end);
+        let answer = Inbox::default().receive(&self.relay)?;
+
+        if let Err(error) = &done {
+            log::warn!(
+                "disk {}: message {request} of the front end refused: {error}",
+                self.disk_id
+            );
+        } else if channel.is_some() {
+            self.backend_channel = channel;
+        }
+        if let Some(answer) = answer {
+            return answer.send(&self.stream);
+        }
+        if AWAITS_PAYLOAD.contains(&request) {
+            let why = "it waits for an answer that cannot be given";
+            return Err(WireError::Io(io::Error::other(why)));
+        }
+        if needs_reply && self.acknowledges() {
+            Message::acknowledgement(request, done.is_err()).send(&self.stream)?;
+        }
+        Ok(())
+    }
+
+    /// Whether REPLY_ACK is negotiated.
+    fn acknowledges(&self) -> bool {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner).acknowledges()
     }
 
     /// Tell the front end that the configuration space changed. Never waits.
@@ -102,29 +152,5 @@ impl Connection {
             Ok(sent) if sent == message.len() => {}
             _ => log::warn!("disk {}: the front end did not take a config change", self.disk_id),
         }
-    }
-
-    /// Look at the next header without taking it; tells which request it is.
-    fn peek(&mut self) -> io::Result<u32> {
-        let mut header = [0; 12];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let flags = RecvFlags::PEEK | RecvFlags::CMSG_CLOEXEC;
-        let mut iov = [IoSliceMut::new(&mut header)];
-        let received = recvmsg(self.stream.as_fd(), &mut iov, &mut ancillary, flags)?;
-        if received.bytes == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let request = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]);
-        let descriptors = ancillary.drain().filter_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
-            _ => None,
-        });
-        // Every duplicate that is not kept is closed here.
-        let mut descriptors: Vec<OwnedFd> = descriptors.flatten().collect();
-        if request == SET_BACKEND_REQ_FD && received.bytes >= 4 && descriptors.len() == 1 {
-            self.backend_channel = descriptors.pop();
-        }
-        Ok(request)
     }
 }

@@ -128,11 +128,12 @@ impl Disk {
         }
     }
 
-    /// The node's present geometry, read-only if the disk is.
+    /// The node's present geometry, read-only if the node or the disk is; then nothing can be
+    /// discarded, whatever the node says.
     #[must_use]
     pub fn geometry(&self) -> Geometry {
         let geometry = self.node.geometry();
-        if self.options.writable {
+        if self.options.writable && !geometry.read_only {
             return geometry;
         }
         Geometry { read_only: true, can_discard: false, can_unmap_zeroes: false, ..geometry }

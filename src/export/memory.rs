@@ -9,15 +9,17 @@ use std::io;
 use std::sync::Arc;
 
 use vhost::vhost_user::message::{VhostUserMemoryRegion, VhostUserSingleMemoryRegion};
-use vhost_user_backend::bitmap::BitmapMmapRegion;
 use vm_memory::bitmap::Bitmap;
+use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{
-    GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
-    GuestUsize,
+    FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion,
+    GuestRegionMmap, GuestUsize,
 };
 
-/// Guest memory, mapped into this process, with room for a dirty log.
-pub(super) type GuestMemory = GuestMemoryMmap<BitmapMmapRegion>;
+use super::dirty::{DirtyLog, RegionLog};
+
+/// Guest memory, mapped into this process, whose written pages are logged while a guest migrates.
+pub(super) type GuestMemory = GuestMemoryMmap<RegionLog>;
 
 /// The most regions that may be added (`GET_MAX_MEM_SLOTS`); QEMU refuses a back end whose number
 /// shrinks across a reconnect.
@@ -36,26 +38,30 @@ struct Mapping {
 pub(super) struct MemoryTable {
     memory: Arc<GuestMemory>,
     mappings: Vec<Mapping>,
-}
-
-impl Default for MemoryTable {
-    fn default() -> Self {
-        Self { memory: Arc::new(GuestMemory::new()), mappings: Vec::new() }
-    }
+    log: Arc<DirtyLog>,
 }
 
 impl MemoryTable {
+    /// No memory at all; pages of what comes are marked in this log.
+    pub(super) fn new(log: Arc<DirtyLog>) -> Self {
+        Self { memory: Arc::new(GuestMemory::new()), mappings: Vec::new(), log }
+    }
+
     /// The memory to use for what starts now.
     pub(super) fn memory(&self) -> &Arc<GuestMemory> {
         &self.memory
     }
 
     /// SET_MEM_TABLE: these regions and no others.
-    pub(super) fn of(regions: &[VhostUserMemoryRegion], files: Vec<File>) -> io::Result<Self> {
+    pub(super) fn with_only(
+        &self,
+        regions: &[VhostUserMemoryRegion],
+        files: Vec<File>,
+    ) -> io::Result<Self> {
         if regions.len() != files.len() {
             return Err(invalid("as many descriptors as regions are needed"));
         }
-        let mut table = Self::default();
+        let mut table = Self::new(self.log.clone());
         for (region, file) in regions.iter().zip(files) {
             table = table.with(region, file)?;
         }
@@ -83,13 +89,21 @@ impl MemoryTable {
         if mapping.user_addr.checked_add(mapping.bytes).is_none() {
             return Err(invalid("region wraps around the address space"));
         }
-        let mapped = region.mmap_region(file).map_err(io::Error::other)?;
+        check_length(&file, region)?;
+        let bytes = usize::try_from(mapping.bytes).map_err(io::Error::other)?;
+        let log = RegionLog::new(self.log.clone(), mapping.guest_addr);
+        let mapped = MmapRegionBuilder::new_with_bitmap(bytes, log)
+            .with_file_offset(FileOffset::new(file, region.mmap_offset))
+            .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
+            .with_mmap_flags(libc::MAP_NORESERVE | libc::MAP_SHARED)
+            .build()
+            .map_err(io::Error::other)?;
         let region = GuestRegionMmap::new(mapped, GuestAddress(mapping.guest_addr))
             .ok_or_else(|| invalid("region wraps around the guest's address space"))?;
         let memory = self.memory.insert_region(Arc::new(region)).map_err(io::Error::other)?;
         let mut mappings = self.mappings.clone();
         mappings.push(mapping);
-        Ok(Self { memory: Arc::new(memory), mappings })
+        Ok(Self { memory: Arc::new(memory), mappings, log: self.log.clone() })
     }
 
     /// REM_MEM_REG: without the region at this place.
@@ -101,7 +115,12 @@ impl MemoryTable {
             .map_err(io::Error::other)?;
         let mut mappings = self.mappings.clone();
         mappings.retain(|mapping| mapping.guest_addr != region.guest_phys_addr);
-        Ok(Self { memory: Arc::new(memory), mappings })
+        Ok(Self { memory: Arc::new(memory), mappings, log: self.log.clone() })
+    }
+
+    /// The first guest address behind all regions.
+    pub(super) fn end(&self) -> u64 {
+        self.mappings.iter().map(|mapping| mapping.guest_addr + mapping.bytes).max().unwrap_or(0)
     }
 
     /// The guest address of what the front end has at this address of its own.
@@ -111,6 +130,17 @@ impl MemoryTable {
             (offset < mapping.bytes).then(|| mapping.guest_addr + offset)
         })
     }
+}
+
+/// See that the file has all of the region: touching what it has not would end the process with
+/// SIGBUS. A front end that cuts the file short later can still do that; only it has the means.
+fn check_length(file: &File, region: &VhostUserMemoryRegion) -> io::Result<()> {
+    let metadata = file.metadata()?;
+    let end = region.mmap_offset.checked_add(region.memory_size);
+    if metadata.is_file() && end.is_none_or(|end| end > metadata.len()) {
+        return Err(invalid("region reaches past the end of its file"));
+    }
+    Ok(())
 }
 
 /// Mark guest memory that was written behind `vm-memory`'s back (by the kernel, into iovecs).

@@ -5,24 +5,28 @@
 //!
 //! A request's journey: [`ring`] takes a head, [`chain`] walks its descriptors, [`request`] makes a
 //! request of them, the [`worker`] submits it to the node and answers it. One thread per disk
-//! ([`Export`]) answers vhost-user messages ([`connection`], [`session`]) and never waits for a
+//! ([`Export`]) answers vhost-user messages ([`wire`], [`connection`], [`session`]) and never waits for a
 //! guest's request; one thread per started virtqueue serves requests.
 
 mod chain;
 mod config;
 mod connection;
+mod dirty;
 mod disk;
+mod door;
 mod memory;
 mod request;
 mod ring;
 mod serve;
 mod session;
 mod stats;
+mod wire;
 mod worker;
 
 pub use disk::{
     BadSerial, Disk, DiskOptions, IoFailure, NUM_QUEUES_MAX, Observer, QUEUE_SIZE_MAX,
     SERIAL_BYTES, Serial,
 };
+pub use door::{DoorError, Inherited};
 pub use serve::{Door, Export};
 pub use stats::{Stats, TypeStats};

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use virtio_bindings::virtio_blk::{
-    VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_WRITE_ZEROES, VIRTIO_BLK_S_IOERR,
-    VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP, VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_FLUSH,
-    VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_WRITE_ZEROES,
-    VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
+    VIRTIO_BLK_F_CONFIG_WCE, VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_WRITE_ZEROES,
+    VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP, VIRTIO_BLK_T_DISCARD,
+    VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT,
+    VIRTIO_BLK_T_WRITE_ZEROES, VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
 };
 use vm_memory::{Bytes, GuestAddress, GuestMemory as _, Permissions};
 
@@ -35,12 +35,19 @@ const LEGACY_FLUSH_OUT: u32 = 5;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Terms {
     /// Feature bits that both sides agreed on.
-    pub(super) features: u64,
+    features: u64,
     /// The driver asked for write-back caching, or cannot ask for anything else.
-    pub(super) writeback: bool,
+    writeback: bool,
 }
 
 impl Terms {
+    /// The terms of a driver that accepted these features and finds `writeback` in the
+    /// configuration space. Without CONFIG_WCE it cannot look there, and FLUSH alone means
+    /// write-back (5.2.5.2); what the byte says is left for the next driver.
+    pub(super) fn of(features: u64, writeback: bool) -> Self {
+        Self { features, writeback: writeback || !has(features, VIRTIO_BLK_F_CONFIG_WCE) }
+    }
+
     /// Writes must be durable when they complete (5.2.6.2): write-through, or no FLUSH to ask for it.
     fn fua(self) -> bool {
         !self.writeback || !has(self.features, VIRTIO_BLK_F_FLUSH)

@@ -11,12 +11,16 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::connection::{Connection, Served};
 use super::disk::Disk;
+
+/// How long to let the host recover after it could not give a descriptor.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Where front ends come in.
 #[derive(Debug)]
@@ -163,8 +167,15 @@ impl Server {
         if let Some(connection) = &self.connection {
             fds.push(PollFd::new(connection.stream(), PollFlags::IN));
         }
-        if poll(&mut fds, None).is_err() {
-            return Ready::default();
+        let late_at = self.connection.as_ref().and_then(Connection::late_at);
+        let timeout = late_at.and_then(|late_at| {
+            Timespec::try_from(late_at.saturating_duration_since(Instant::now())).ok()
+        });
+        match poll(&mut fds, timeout.as_ref()) {
+            // A message that does not go on arriving.
+            Ok(0) => return Ready { connection: true, ..Ready::default() },
+            Ok(_) => {}
+            Err(_) => return Ready::default(),
         }
         let mut attention = fds.iter().map(|fd| !fd.revents().is_empty());
         let mut next = |present| present && attention.next().unwrap_or(false);
@@ -176,8 +187,18 @@ impl Server {
     }
 
     fn accept(&mut self) {
-        let Some(Ok((stream, _))) = self.listener.as_ref().map(UnixListener::accept) else {
+        let Some(accepted) = self.listener.as_ref().map(UnixListener::accept) else {
             return;
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(error) => {
+                log::error!("disk {}: accept: {error}", self.disk.options.id);
+                // Out of descriptors, most likely: the listener stays readable.
+                std::thread::sleep(ACCEPT_PAUSE);
+                return;
+            }
         };
         if self.connection.is_some() {
             log::warn!(

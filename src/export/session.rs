@@ -8,6 +8,7 @@
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use vhost::VhostUserMemoryRegionBase;
 use vhost::vhost_user::message::{
@@ -23,10 +24,11 @@ use virtio_bindings::virtio_blk::VIRTIO_BLK_F_CONFIG_WCE;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 
 use super::config::{WRITEBACK_OFFSET, config_space, features, has, read_config};
+use super::dirty::DirtyLog;
 use super::disk::{Disk, QUEUE_SIZE_MAX};
 use super::memory::{MEMORY_SLOTS_MAX, MemoryTable};
 use super::ring::RingSetup;
-use super::worker::{Change, Worker, WorkerSetup};
+use super::worker::{Change, End, STOP_TIMEOUT, Worker, WorkerSetup};
 
 /// What the front end has said about one queue.
 #[derive(Debug, Default)]
@@ -48,6 +50,9 @@ pub(super) struct Session {
     disk: Arc<Disk>,
     owned: bool,
     features: u64,
+    /// REPLY_ACK is negotiated.
+    acknowledges: bool,
+    log: Arc<DirtyLog>,
     table: MemoryTable,
     vrings: Vec<Vring>,
     /// The `writeback` byte of the configuration space.
@@ -59,11 +64,28 @@ impl Session {
         let vrings =
             std::iter::repeat_with(Vring::default).take(disk.options.num_queues.into()).collect();
         let writeback = Arc::new(AtomicBool::new(disk.options.writeback));
-        Self { disk, owned: false, features: 0, table: MemoryTable::default(), vrings, writeback }
+        let log = Arc::new(DirtyLog::default());
+        Self {
+            disk,
+            owned: false,
+            features: 0,
+            acknowledges: false,
+            table: MemoryTable::new(log.clone()),
+            log,
+            vrings,
+            writeback,
+        }
     }
 
-    fn offered() -> u64 {
-        (VhostUserVirtioFeatures::PROTOCOL_FEATURES | VhostUserVirtioFeatures::LOG_ALL).bits()
+    /// Whether the front end may ask for an answer to any message (REPLY_ACK).
+    pub(super) fn acknowledges(&self) -> bool {
+        self.acknowledges
+    }
+
+    fn offered(&self) -> u64 {
+        let transport =
+            VhostUserVirtioFeatures::PROTOCOL_FEATURES | VhostUserVirtioFeatures::LOG_ALL;
+        features(&self.disk) | transport.bits()
     }
 
     fn vring(&mut self, index: u32) -> Result<&mut Vring> {
@@ -125,12 +147,15 @@ impl Session {
         Ok(())
     }
 
-    /// End every ring at once, without another word to the driver.
+    /// End every ring at once, without another word to the driver. Waits for all of them together
+    /// as long as for one.
     fn abandon(&mut self) {
-        for vring in &mut self.vrings {
-            if let Some(worker) = vring.worker.take() {
-                vring.next_avail = worker.stop(Change::Abandon);
-            }
+        for worker in self.vrings.iter().filter_map(|vring| vring.worker.as_ref()) {
+            worker.end(End::Abandon);
+        }
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        for worker in self.vrings.iter_mut().filter_map(|vring| vring.worker.take()) {
+            worker.ended_by(deadline);
         }
     }
 }
@@ -165,6 +190,7 @@ impl RequestHandler for Session {
     fn reset_device(&mut self) -> Result<()> {
         self.abandon();
         self.features = 0;
+        self.log.enable(false);
         for vring in &mut self.vrings {
             *vring = Vring::default();
         }
@@ -173,23 +199,20 @@ impl RequestHandler for Session {
     }
 
     fn get_features(&mut self) -> Result<u64> {
-        Ok(features(&self.disk) | Self::offered())
+        Ok(self.offered())
     }
 
     /// Sent again on a running ring to switch LOG_ALL; rings take the rest when they start.
     fn set_features(&mut self, acked: u64) -> Result<()> {
-        if acked & !(features(&self.disk) | Self::offered()) != 0 {
+        if acked & !self.offered() != 0 {
             return Err(Error::InvalidParam);
         }
         self.features = acked;
+        self.log.enable(acked & VhostUserVirtioFeatures::LOG_ALL.bits() != 0);
         if acked & VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits() == 0 {
             for index in 0..self.vrings.len() {
                 self.set_enabled(index, true);
             }
-        }
-        // A driver that cannot choose gets what FLUSH alone means: write-back (5.2.5.1).
-        if !has(acked, VIRTIO_BLK_F_CONFIG_WCE) {
-            self.writeback.store(true, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -200,7 +223,7 @@ impl RequestHandler for Session {
         files: Vec<File>,
         _postcopy: Option<bool>,
     ) -> Result<Option<Vec<VhostUserMemoryRegionBase>>> {
-        let table = MemoryTable::of(regions, files).map_err(Error::ReqHandlerError)?;
+        let table = self.table.with_only(regions, files).map_err(Error::ReqHandlerError)?;
         self.set_table(table);
         Ok(None)
     }
@@ -243,7 +266,7 @@ impl RequestHandler for Session {
     fn get_vring_base(&mut self, index: u32) -> Result<VhostUserVringState> {
         let vring = self.vring(index)?;
         if let Some(worker) = vring.worker.take() {
-            vring.next_avail = worker.stop(Change::Drain);
+            vring.next_avail = worker.stop(End::Drain);
         }
         vring.call = None;
         vring.err = None;
@@ -256,7 +279,7 @@ impl RequestHandler for Session {
         };
         let vring = self.vring(index.into())?;
         if let Some(worker) = vring.worker.take() {
-            vring.next_avail = worker.stop(Change::Drain);
+            vring.next_avail = worker.stop(End::Drain);
         }
         self.start(index, kick)
     }
@@ -287,10 +310,15 @@ impl RequestHandler for Session {
             | VhostUserProtocolFeatures::REPLY_ACK
             | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS
             | VhostUserProtocolFeatures::BACKEND_REQ
+            | VhostUserProtocolFeatures::LOG_SHMFD
             | VhostUserProtocolFeatures::RESET_DEVICE)
     }
 
-    fn set_protocol_features(&mut self, _features: u64) -> Result<()> {
+    fn set_protocol_features(&mut self, acked: u64) -> Result<()> {
+        if acked & !self.get_protocol_features()?.bits() != 0 {
+            return Err(Error::InvalidParam);
+        }
+        self.acknowledges = acked & VhostUserProtocolFeatures::REPLY_ACK.bits() != 0;
         Ok(())
     }
 
@@ -382,8 +410,9 @@ impl RequestHandler for Session {
         unsupported("shared memory")
     }
 
-    fn set_log_base(&mut self, _: &VhostUserLog, _: File) -> Result<()> {
-        unsupported("LOG_SHMFD")
+    fn set_log_base(&mut self, log: &VhostUserLog, file: File) -> Result<()> {
+        let set = self.log.set_bits(file, log.mmap_offset, log.mmap_size, self.table.end());
+        set.map_err(Error::ReqHandlerError)
     }
 }
 
@@ -397,16 +426,4 @@ impl Session {
             worker.tell(Change::Enable(enabled));
         }
     }
-}
-
-/// Whether the stream is still in step after a message was refused with this error.
-pub(super) fn is_in_step(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::InvalidParam
-            | Error::InvalidOperation(_)
-            | Error::InactiveFeature(_)
-            | Error::InactiveOperation(_)
-            | Error::ReqHandlerError(_)
-    )
 }

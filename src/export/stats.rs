@@ -22,6 +22,14 @@ pub struct TypeStats {
     pub total_time_ns: AtomicU64,
 }
 
+impl TypeStats {
+    /// Requests that reached the node and ended, either way.
+    #[must_use]
+    pub fn ended(&self) -> u64 {
+        self.operations.load(Ordering::Relaxed) + self.failed.load(Ordering::Relaxed)
+    }
+}
+
 /// Counters of one disk.
 #[derive(Debug)]
 pub struct Stats {

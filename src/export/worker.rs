@@ -11,9 +11,9 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
@@ -26,9 +26,11 @@ use super::ring::{Ring, RingSetup};
 use super::stats::Ended;
 use crate::block::{Channel, Completion, Op, OpKind, Ticket};
 
-/// How long a worker may take to finish what is at the image before it is left to itself: QEMU's
-/// main loop waits for the answer.
-const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a worker may take to finish what is at the image before it is left to itself. QEMU's
+/// main loop waits for the answer, which is to come within a second.
+pub(super) const STOP_TIMEOUT: Duration = Duration::from_millis(800);
+/// How long a worker that was left to itself may take to hear of it.
+const ABANDON_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// What the control thread may change about a running ring.
 #[derive(Debug)]
@@ -41,9 +43,16 @@ pub(super) enum Change {
     Err(Option<File>),
     /// The memory table changed.
     Memory(Arc<GuestMemory>),
-    /// GET_VRING_BASE: take nothing more, answer what was taken.
+    /// Take nothing more, and end when everything that was taken has ended.
+    End,
+}
+
+/// What becomes of requests that were taken when a worker ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// GET_VRING_BASE: they are answered.
     Drain,
-    /// The front end is gone: take nothing more, touch the ring no more.
+    /// The front end is gone or resets the device: the ring is not touched any more.
     Abandon,
 }
 
@@ -68,6 +77,7 @@ pub(super) struct Worker {
     changes: Sender<(Change, SyncSender<()>)>,
     wake: EventFd,
     next_avail: Arc<AtomicU16>,
+    abandoned: Arc<AtomicBool>,
     ended: Receiver<()>,
     thread: JoinHandle<()>,
 }
@@ -80,11 +90,16 @@ impl Worker {
         let (ended_in, ended) = channel();
         let (ready_in, ready) = sync_channel(1);
         let wake = EventFd::new(EFD_NONBLOCK)?;
-        let wake_in = wake.try_clone()?;
         let next_avail = Arc::new(AtomicU16::new(setup.ring.next_avail));
-        let next_avail_in = next_avail.clone();
+        let abandoned = Arc::new(AtomicBool::new(false));
+        let shared = Shared {
+            changes: changes_in,
+            wake: wake.try_clone()?,
+            next_avail: next_avail.clone(),
+            abandoned: abandoned.clone(),
+        };
         let thread = std::thread::Builder::new().name(name.clone()).spawn(move || {
-            match Loop::new(setup, changes_in, wake_in, next_avail_in) {
+            match Loop::new(setup, shared) {
                 Ok(mut serving) => {
                     let _ = ready_in.send(Ok(()));
                     while serving.turn() {}
@@ -96,7 +111,7 @@ impl Worker {
             let _ = ended_in.send(());
         })?;
         match ready.recv() {
-            Ok(Ok(())) => Ok(Self { name, changes, wake, next_avail, ended, thread }),
+            Ok(Ok(())) => Ok(Self { name, changes, wake, next_avail, abandoned, ended, thread }),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(io::Error::other("the worker ended while it started")),
         }
@@ -104,33 +119,50 @@ impl Worker {
 
     /// Make a change; it is in force when this returns.
     pub(super) fn tell(&self, change: Change) {
-        let (done, is_done) = sync_channel(1);
-        if self.changes.send((change, done)).is_err() {
-            return;
-        }
-        let _ = self.wake.write(1);
-        if is_done.recv_timeout(STOP_TIMEOUT).is_err() {
+        if self.send(change).recv_timeout(STOP_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
             log::error!("worker {} does not answer", self.name);
         }
     }
 
-    /// Take nothing more, answer what was taken, end. Returns the avail index that comes next.
+    /// Ask for a change; what is returned tells when it is in force, or that the worker has ended.
+    fn send(&self, change: Change) -> Receiver<()> {
+        let (done, is_done) = sync_channel(1);
+        if self.changes.send((change, done)).is_ok() {
+            let _ = self.wake.write(1);
+        }
+        is_done
+    }
+
+    /// Stop it by [`end`](Self::end) and [`ended_by`](Self::ended_by). Returns the avail index that
+    /// comes next.
+    pub(super) fn stop(self, how: End) -> u16 {
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        self.end(how);
+        self.ended_by(deadline)
+    }
+
+    /// Ask it to take nothing more and to end.
+    pub(super) fn end(&self, how: End) {
+        if how == End::Abandon {
+            self.abandoned.store(true, Ordering::Release);
+        }
+        self.send(Change::End);
+    }
+
+    /// Wait until it has ended. Returns the avail index that comes next.
     ///
-    /// Requests that are still at the image after a second are left behind: the worker finishes
-    /// them without touching the ring.
-    pub(super) fn stop(self, how: Change) -> u16 {
-        let abandoned = matches!(how, Change::Abandon);
-        self.tell(how);
-        if self.ended.recv_timeout(STOP_TIMEOUT).is_ok() {
-            let _ = self.thread.join();
+    /// Requests that are at the image after the deadline are left behind: the worker waits for
+    /// them without touching the ring any more.
+    pub(super) fn ended_by(self, deadline: Instant) -> u16 {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if self.ended.recv_timeout(left) == Err(RecvTimeoutError::Timeout) {
+            log::error!("worker {}: requests are stuck at the image and left behind", self.name);
+            self.abandoned.store(true, Ordering::Release);
+            // A worker that does not answer even this is inside the image's code and sees the flag
+            // when it comes out, before it touches the ring.
+            let _ = self.send(Change::End).recv_timeout(ABANDON_TIMEOUT);
         } else {
-            log::error!(
-                "worker {}: requests are stuck at the image and are left behind",
-                self.name
-            );
-            if !abandoned {
-                self.tell(Change::Abandon);
-            }
+            let _ = self.thread.join();
         }
         self.next_avail.load(Ordering::Acquire)
     }
@@ -139,6 +171,14 @@ impl Worker {
 const KICK: u64 = 0;
 const WAKE: u64 = 1;
 const CHANNEL: u64 = 2;
+
+/// The thread's end of what it shares with the control thread.
+struct Shared {
+    changes: Receiver<(Change, SyncSender<()>)>,
+    wake: EventFd,
+    next_avail: Arc<AtomicU16>,
+    abandoned: Arc<AtomicBool>,
+}
 
 /// What the thread owns.
 struct Loop {
@@ -154,7 +194,8 @@ struct Loop {
     in_flight_count: usize,
     enabled: bool,
     draining: bool,
-    abandoned: bool,
+    /// The ring must not be touched any more.
+    abandoned: Arc<AtomicBool>,
     changes: Receiver<(Change, SyncSender<()>)>,
     wake: EventFd,
     next_avail: Arc<AtomicU16>,
@@ -166,12 +207,7 @@ struct Loop {
 }
 
 impl Loop {
-    fn new(
-        setup: WorkerSetup,
-        changes: Receiver<(Change, SyncSender<()>)>,
-        wake: EventFd,
-        next_avail: Arc<AtomicU16>,
-    ) -> io::Result<Self> {
+    fn new(setup: WorkerSetup, shared: Shared) -> io::Result<Self> {
         let queue = setup.ring.index;
         let size = usize::from(setup.ring.size);
         let ring =
@@ -184,7 +220,7 @@ impl Loop {
             epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(events, token))
         };
         watch(setup.kick.as_raw_fd(), edge, KICK)?;
-        watch(wake.as_raw_fd(), EventSet::IN, WAKE)?;
+        watch(shared.wake.as_raw_fd(), EventSet::IN, WAKE)?;
         if let Some(fd) = channel.wake_fd() {
             watch(fd.as_raw_fd(), EventSet::IN, CHANNEL)?;
         }
@@ -200,10 +236,10 @@ impl Loop {
             in_flight_count: 0,
             enabled: setup.enabled,
             draining: false,
-            abandoned: false,
-            changes,
-            wake,
-            next_avail,
+            abandoned: shared.abandoned,
+            changes: shared.changes,
+            wake: shared.wake,
+            next_avail: shared.next_avail,
             epoll,
             _kick: setup.kick,
             heads: Vec::with_capacity(size),
@@ -218,7 +254,7 @@ impl Loop {
         let fetched = self.fetch();
         self.channel.commit();
         let reaped = self.reap() || reaped;
-        if !self.abandoned {
+        if !self.is_abandoned() {
             self.ring.announce(&self.memory);
         }
         if self.draining && self.in_flight_count == 0 {
@@ -241,14 +277,14 @@ impl Loop {
                     self.ring.check_place(&memory);
                     self.memory = memory;
                 }
-                Change::Drain => self.draining = true,
-                Change::Abandon => {
-                    self.draining = true;
-                    self.abandoned = true;
-                }
+                Change::End => self.draining = true,
             }
             let _ = done.send(());
         }
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Acquire)
     }
 
     fn may_fetch(&self) -> bool {
@@ -277,8 +313,7 @@ impl Loop {
         if self.in_flight[usize::from(head)].is_some() {
             return self.refuse(head, &"the descriptor is in flight already");
         }
-        let terms =
-            Terms { features: self.features, writeback: self.writeback.load(Ordering::Relaxed) };
+        let terms = Terms::of(self.features, self.writeback.load(Ordering::Relaxed));
         let indirect = self.ring.indirect();
         match walk(&self.memory, self.ring.table(), head, indirect) {
             Err(bad) => self.refuse(head, &bad),
@@ -330,7 +365,7 @@ impl Loop {
 
     fn answer(&mut self, request: Request, outcome: Outcome) {
         self.count(&request, outcome);
-        if self.abandoned {
+        if self.is_abandoned() {
             return;
         }
         let used = request.finish(outcome);

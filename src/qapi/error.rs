@@ -49,6 +49,12 @@ impl QmpError {
         Self::new(ErrorClass::GenericError, desc)
     }
 
+    /// The error for a command that does not exist.
+    pub fn command_not_found(name: &str) -> Self {
+        let desc = format_args!("The command {name} has not been found");
+        Self::new(ErrorClass::CommandNotFound, desc)
+    }
+
     /// An error of class `DeviceNotFound`.
     pub fn device_not_found(desc: impl fmt::Display) -> Self {
         Self::new(ErrorClass::DeviceNotFound, desc)

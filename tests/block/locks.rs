@@ -77,6 +77,16 @@ fn reopening_keeps_what_it_may_and_takes_what_it_needs() {
     refused(&elsewhere, false);
 }
 
+#[test]
+fn a_reopening_that_comes_to_nothing_leaves_the_lock_as_it_was() {
+    let directory = scratch();
+    let path = sparse(&directory.path().join("disk.img"), 1 << 20);
+    let image = RawImage::open(options(&path, true)).unwrap();
+    drop(image.prepare_reopen(options(&path, false)).unwrap());
+    refused(&path, false);
+    RawImage::open(options(&path, true)).expect("readers share again");
+}
+
 /// A `qemu-io` that holds an image open until it is dropped.
 struct QemuIo(Child);
 

@@ -43,7 +43,7 @@ pub struct RawImage {
     current: Arc<Current>,
     pool: Arc<Pool>,
     /// Held while the image is reopened or resized.
-    control: Mutex<()>,
+    control: Arc<Mutex<()>>,
 }
 
 impl RawImage {
@@ -55,7 +55,7 @@ impl RawImage {
         check_aio(&options)?;
         let opened = Opened::open(options, None)?;
         let current = Arc::new(Current::new(opened));
-        Ok(Self { current, pool: Arc::default(), control: Mutex::new(()) })
+        Ok(Self { current, pool: Arc::default(), control: Arc::default() })
     }
 
     /// Open another image, or the same one again, in the place of this one, under the channels
@@ -67,11 +67,20 @@ impl RawImage {
     /// # Errors
     /// See [`OpenError`]; the old one then stays as it is.
     pub fn reopen(&self, options: RawOptions) -> Result<(), OpenError> {
+        self.prepare_reopen(options).map(Reopening::commit)
+    }
+
+    /// The first half of [`RawImage::reopen`]: open and lock, and change nothing yet. What is not
+    /// committed is closed again.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; the old one then stays as it is.
+    pub fn prepare_reopen(&self, options: RawOptions) -> Result<Reopening, OpenError> {
         let _control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
         check_aio(&options)?;
         let before = self.current.get();
-        self.current.replace(Opened::open(options, Some(&before))?);
-        Ok(())
+        let opened = Opened::open(options, Some(&before))?;
+        Ok(Reopening { current: self.current.clone(), control: self.control.clone(), opened })
     }
 
     /// How the image is open now.
@@ -111,6 +120,23 @@ impl RawImage {
     pub fn actual_size_bytes(&self) -> io::Result<u64> {
         let opened = self.current.get();
         probe::actual_size_bytes(opened.file(), opened.kind)
+    }
+}
+
+/// An image that is open beside the one it may replace.
+#[derive(Debug)]
+#[must_use = "dropping it leaves the old image in place"]
+pub struct Reopening {
+    current: Arc<Current>,
+    control: Arc<Mutex<()>>,
+    opened: Opened,
+}
+
+impl Reopening {
+    /// Put the new image in the place of the old one.
+    pub fn commit(self) {
+        let _control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        self.current.replace(self.opened);
     }
 }
 

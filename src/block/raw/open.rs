@@ -245,14 +245,14 @@ fn lock_against_others(
     if claim.is_within(before.claim) {
         return Ok(());
     }
-    // The old claim is part of the new one, which is in place already: no gap for others.
+    // The new claim is in place, so that the old one can step aside while others are looked for,
+    // and comes back, because the new image may yet be dropped.
     lock::release(&before.file, before.claim);
-    lock::check(file, claim).inspect_err(|_| {
-        if let Err(error) = lock::apply(&before.file, before.claim) {
-            log::error!("image '{}' lost its lock: {error:?}", before.options.path.display());
-        }
-        lock::release(file, claim);
-    })
+    let checked = lock::check(file, claim);
+    if let Err(error) = lock::apply(&before.file, before.claim) {
+        log::error!("image '{}' lost its lock: {error:?}", before.options.path.display());
+    }
+    checked.inspect_err(|_| lock::release(file, claim))
 }
 
 fn is_same(one: &File, other: &File) -> bool {

@@ -1,0 +1,377 @@
+//! The command line of `blkfault`.
+//!
+//! Knows: verbs, options, their help, and the exit status of each outcome. Must not know: what a
+//! verb says to the daemon (`verbs`). Invariant: what is wrong with the command line is found here,
+//! before anything is sent.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use serde_json::Value;
+
+use super::{ClientError, Deadline, verbs};
+use crate::errno::Errno;
+use crate::fault::IoType;
+use crate::monitor::framing::Framer;
+use crate::monitor::{Address, BadAddress};
+use crate::options;
+use crate::size::Size;
+
+/// What became of a command line; the number is the exit status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Status {
+    /// Done.
+    Done = 0,
+    /// The daemon refused, or the output could not be written.
+    Refused = 1,
+    /// The command line is wrong; nothing was sent.
+    Usage = 2,
+    /// Nobody answers, or nobody any more.
+    NoDaemon = 3,
+    /// The time was over.
+    TimedOut = 4,
+}
+
+const EXIT_STATUS: &str = "\
+Exit status:
+  0  done
+  1  the daemon refused
+  2  wrong usage; nothing was sent
+  3  no daemon answers, or it went away
+  4  timed out
+
+Example:
+  export BLKFAULT_MONITOR=unix:/run/blkfault/monitor.sock
+  blkfault state disk0 error && run-the-test; blkfault state disk0 none";
+
+/// Make the disks of a running blkfaultd fail, and tell what they do.
+#[derive(Debug, Parser)]
+#[command(name = "blkfault", version, after_help = EXIT_STATUS, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub(super) verb: Verb,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+/// Options of every verb.
+#[derive(Debug, Args)]
+pub(super) struct Common {
+    /// The daemon's monitor: unix:PATH, tcp:HOST:PORT, or the path of a unix socket
+    #[arg(long, global = true, env = "BLKFAULT_MONITOR", value_name = "ADDR")]
+    #[arg(value_parser = monitor_address)]
+    pub(super) monitor: Option<Address>,
+
+    /// Print JSON for programs instead of text for people
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+
+    /// Give up after this time; `events` stops listening instead [default: 30, for events none]
+    #[arg(long, global = true, value_name = "SECONDS")]
+    #[arg(value_parser = seconds, allow_negative_numbers = true)]
+    pub(super) timeout: Option<Duration>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Tell the state of a disk, or make it another
+    #[command(after_help = "\
+Examples:
+  blkfault state disk0                tells the state in one word
+  blkfault state disk0 error          every request fails from now on
+  blkfault state disk0 error --errno ENOSPC --iotype write,flush
+  blkfault state disk0 none           the disk works again")]
+    State(StateArgs),
+
+    /// List the disks
+    #[command(after_help = "Example:\n  blkfault list --json | jq -r '.[].disk'")]
+    List,
+
+    /// Tell what disks have done
+    #[command(after_help = "Example:\n  blkfault stats disk0")]
+    Stats {
+        /// The disk; all if left out
+        disk: Option<String>,
+    },
+
+    /// Give a disk another size while guests use it
+    #[command(after_help = "Example:\n  blkfault resize disk0 20G")]
+    Resize {
+        /// The disk
+        disk: String,
+        /// The new size: bytes, or a number with K, M, G, T or P (times 1024)
+        #[arg(allow_negative_numbers = true)]
+        size: Size,
+    },
+
+    /// Wait for the daemon, or for an event
+    #[command(after_help = "\
+Examples:
+  blkfault wait --ready --timeout 10
+  blkfault wait --event BLOCK_IO_ERROR --disk disk0 --timeout 60")]
+    Wait(WaitArgs),
+
+    /// Tell events as they happen
+    #[command(after_help = "Example:\n  blkfault events --event BLOCK_IO_ERROR --json")]
+    Events {
+        /// Only events with this name; may be repeated
+        #[arg(long = "event", value_name = "NAME")]
+        events: Vec<String>,
+        /// Only events of this disk
+        #[arg(long, value_name = "ID")]
+        disk: Option<String>,
+    },
+
+    /// Send a QMP command as it is and print the reply
+    #[command(after_help = "Example:\n  blkfault qmp '{\"execute\": \"query-block-exports\"}'")]
+    Qmp {
+        /// The command, a JSON object
+        #[arg(value_parser = json_object)]
+        command: Value,
+    },
+
+    /// End the daemon
+    #[command(after_help = "Example:\n  blkfault quit")]
+    Quit,
+
+    /// Print a completion script
+    #[command(after_help = "\
+Example:
+  blkfault completion bash > ~/.local/share/bash-completion/completions/blkfault")]
+    Completion {
+        /// For this shell
+        shell: clap_complete::Shell,
+        /// For this program
+        #[arg(long, value_enum, default_value_t)]
+        program: Program,
+    },
+
+    /// Print a manual page
+    #[command(after_help = "Example:\n  blkfault man | man -l -")]
+    Man {
+        /// Of this program
+        #[arg(long, value_enum, default_value_t)]
+        program: Program,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StateArgs {
+    /// The disk
+    pub(super) disk: String,
+    /// What it becomes; if left out, what it is is told
+    #[arg(value_parser = PossibleValuesParser::new(["none", "error"]))]
+    pub(super) state: Option<String>,
+    /// The error of failed requests, a name or a number [default: EIO]
+    #[arg(long, requires = "state", value_name = "ERROR")]
+    pub(super) errno: Option<Errno>,
+    /// The requests that fail, separated by commas [default: all]
+    #[arg(long, requires = "state", value_name = "TYPES", value_delimiter = ',')]
+    #[arg(value_parser = PossibleValuesParser::new(IoType::ALL.map(IoType::name)))]
+    pub(super) iotype: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct WaitArgs {
+    /// Wait until the monitor answers
+    #[arg(long, required_unless_present = "event", conflicts_with_all = ["event", "disk"])]
+    pub(super) ready: bool,
+    /// Wait until this happens, and tell it
+    #[arg(long, value_name = "NAME")]
+    pub(super) event: Option<String>,
+    /// Only if it happens to this disk
+    #[arg(long, value_name = "ID", requires = "event")]
+    pub(super) disk: Option<String>,
+}
+
+/// A program of this package.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Program {
+    /// The operator's command
+    #[default]
+    Blkfault,
+    /// The daemon
+    Blkfaultd,
+}
+
+impl Program {
+    /// Its command line.
+    #[must_use]
+    pub fn command(self) -> clap::Command {
+        match self {
+            Self::Blkfault => Cli::command(),
+            Self::Blkfaultd => options::command(),
+        }
+    }
+}
+
+/// Run `blkfault` with these arguments, the first being the program's name.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help that nobody reads is no reason to fail.
+            let _ = error.print();
+            let asked_for = !error.use_stderr();
+            return ExitCode::from(if asked_for { Status::Done } else { Status::Usage } as u8);
+        }
+    };
+    let result = verbs::run(&cli, &mut io::stdout().lock());
+    let status = match &result {
+        Ok(()) => Status::Done,
+        Err(failure) => failure.status(),
+    };
+    if let Err(failure) = result
+        && let Some(text) = failure.text()
+    {
+        // Nobody is left to be told if even this fails.
+        let _ = writeln!(io::stderr(), "blkfault: {text}");
+    }
+    ExitCode::from(status as u8)
+}
+
+/// Why a verb was not done.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
+    #[error("which monitor? Say --monitor unix:PATH or set BLKFAULT_MONITOR")]
+    NoMonitor,
+    #[error("there is no disk '{0}'")]
+    NoDisk(String),
+    #[error("timed out: {0}")]
+    NotReady(ClientError),
+    /// The reply was printed and is an error.
+    #[error("the daemon refused")]
+    RefusedAndTold,
+}
+
+impl Failure {
+    fn status(&self) -> Status {
+        match self {
+            // `blkfault events | head -1` is done when head has enough.
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Status::Done,
+            Self::Output(_) | Self::NoDisk(_) | Self::RefusedAndTold => Status::Refused,
+            Self::NoMonitor => Status::Usage,
+            Self::NotReady(_) => Status::TimedOut,
+            Self::Client(error) => match error {
+                ClientError::Refused { .. } => Status::Refused,
+                ClientError::TimedOut => Status::TimedOut,
+                ClientError::Unreachable { .. }
+                | ClientError::Gone
+                | ClientError::Broken(_)
+                | ClientError::NotQmp(_) => Status::NoDaemon,
+            },
+        }
+    }
+
+    /// What to tell people; `None` if they know.
+    fn text(&self) -> Option<String> {
+        match self {
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => None,
+            Self::RefusedAndTold => None,
+            _ => Some(self.to_string()),
+        }
+    }
+}
+
+impl Common {
+    /// When to give up, if nothing else is said.
+    pub(super) fn deadline(&self) -> Deadline {
+        Deadline::after(self.timeout.unwrap_or(Duration::from_secs(30)))
+    }
+}
+
+fn monitor_address(text: &str) -> Result<Address, BadAddress> {
+    if text.starts_with("unix:") || text.starts_with("tcp:") {
+        text.parse()
+    } else {
+        format!("unix:{text}").parse()
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().filter(|seconds| *seconds > 0.0);
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| "accepted is a number of seconds above 0, such as 30 or 0.5".to_owned())
+}
+
+fn json_object(text: &str) -> Result<Value, String> {
+    let mut framer = Framer::default();
+    // The line end completes what only the next token would.
+    let input = [text.as_bytes(), b"\n"].concat();
+    match framer.feed(&input) {
+        (_, None) => Err("the JSON object has no end".to_owned()),
+        (_, Some(Err(error))) => Err(error.to_string()),
+        (read, Some(Ok(value @ Value::Object(_)))) => {
+            let rest = input.get(read..).unwrap_or_default();
+            if rest.iter().all(u8::is_ascii_whitespace) {
+                Ok(value)
+            } else {
+                Err("something follows the JSON object; one command is accepted".to_owned())
+            }
+        }
+        (_, Some(Ok(_))) => Err("accepted is a JSON object".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_has_an_example() {
+        for verb in Cli::command().get_subcommands() {
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let example = format!("blkfault {}", verb.get_name());
+            assert!(help.contains(&example), "{}: {help}", verb.get_name());
+        }
+    }
+
+    #[test]
+    fn a_monitor_may_be_a_bare_path() {
+        let unix = Address::Unix("/run/m.sock".into());
+        assert_eq!(monitor_address("/run/m.sock"), Ok(unix.clone()));
+        assert_eq!(monitor_address("unix:/run/m.sock"), Ok(unix));
+        assert!(matches!(monitor_address("tcp:localhost:4444"), Ok(Address::Tcp { .. })));
+        assert!(monitor_address("").is_err());
+        assert!(monitor_address("tcp:localhost").is_err());
+    }
+
+    #[test]
+    fn a_timeout_is_a_positive_number_of_seconds() {
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        for bad in ["0", "-1", "nan", "inf", "1e30", "", "5s"] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_raw_command_is_one_json_object() {
+        assert!(json_object("{'execute': 'quit'} ").is_ok());
+        for (bad, why) in [
+            ("{'execute': ", "no end"),
+            ("", "no end"),
+            ("[]", "JSON object"),
+            ("7", "JSON object"),
+            ("{}{}", "follows"),
+            ("{'a' 1}", "missing :"),
+        ] {
+            let error = json_object(bad).unwrap_err();
+            assert!(error.contains(why), "{bad}: {error}");
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! What each verb says to the daemon, and what it prints.
+//!
+//! Knows: the commands and events that the verbs need (qapi/*.json). Must not know: the command
+//! line's syntax, or the wire. Invariant: with `--json` every line of the output is one JSON value.
+
+use std::io::Write;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::cli::{Cli, Common, Failure, StateArgs, Verb, WaitArgs};
+use super::output::{self, Table};
+use super::{Client, ClientError, Deadline};
+use crate::size::Size;
+
+/// How long to wait between two attempts to connect.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// Do what the command line says.
+pub(super) fn run(cli: &Cli, out: &mut dyn Write) -> Result<(), Failure> {
+    let common = &cli.common;
+    match &cli.verb {
+        Verb::State(state) => set_or_tell_state(common, state, out),
+        Verb::List => list(common, out),
+        Verb::Stats { disk } => stats(common, disk.as_deref(), out),
+        Verb::Resize { disk, size } => {
+            let arguments = json!({ "device": disk, "size": size.0 });
+            let resized = connect(common)?.call("block_resize", arguments, common.deadline())?;
+            done(common, &resized, out)
+        }
+        Verb::Wait(wait) => wait_for(common, wait, out),
+        Verb::Events { events, disk } => {
+            let filter = Filter { names: events, disk: disk.as_deref() };
+            tell_events(common, &filter, out)
+        }
+        Verb::Qmp { command } => {
+            let reply = connect(common)?.exchange(command, common.deadline())?;
+            output::json_line(out, &reply)?;
+            if reply.get("error").is_some() { Err(Failure::RefusedAndTold) } else { Ok(()) }
+        }
+        Verb::Quit => {
+            let quit = connect(common)?.call("quit", json!({}), common.deadline())?;
+            done(common, &quit, out)
+        }
+        Verb::Completion { shell, program } => {
+            let mut command = program.command();
+            let name = command.get_name().to_owned();
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut command, name, &mut script);
+            Ok(out.write_all(&script)?)
+        }
+        Verb::Man { program } => Ok(output::manual(&program.command(), out)?),
+    }
+}
+
+fn connect(common: &Common) -> Result<Client, Failure> {
+    connect_by(common, common.deadline())
+}
+
+fn connect_by(common: &Common, deadline: Deadline) -> Result<Client, Failure> {
+    let address = common.monitor.as_ref().ok_or(Failure::NoMonitor)?;
+    Ok(Client::connect(address, deadline)?)
+}
+
+/// People need not be told that nothing is to be told.
+fn done(common: &Common, returned: &Value, out: &mut dyn Write) -> Result<(), Failure> {
+    if common.json {
+        output::json_line(out, returned)?;
+    }
+    Ok(())
+}
+
+fn set_or_tell_state(
+    common: &Common,
+    args: &StateArgs,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let mut client = connect(common)?;
+    let id = &args.disk;
+    let Some(state) = &args.state else {
+        if common.json {
+            let info = client.call("query-block-fault", json!({ "id": id }), common.deadline())?;
+            return Ok(output::json_line(out, &info)?);
+        }
+        let state = state_of(&mut client, id, common.deadline())?;
+        return Ok(writeln!(out, "{state}")?);
+    };
+    let mut arguments = json!({ "id": id, "state": state });
+    if let Some(errno) = args.errno {
+        arguments["errno"] = match errno.name() {
+            Some(name) => json!(name),
+            None => json!(errno.number()),
+        };
+    }
+    if !args.iotype.is_empty() {
+        arguments["iotype"] = json!(args.iotype);
+    }
+    let set = client.call_oob("set-block-fault-state", arguments, common.deadline())?;
+    done(common, &set, out)
+}
+
+fn state_of(client: &mut Client, id: &str, deadline: Deadline) -> Result<String, ClientError> {
+    let state = client.call_oob("query-block-fault-state", json!({ "id": id }), deadline)?;
+    Ok(output::word(&state))
+}
+
+fn list(common: &Common, out: &mut dyn Write) -> Result<(), Failure> {
+    let (mut client, deadline) = (connect(common)?, common.deadline());
+    let blocks = client.call("query-block", json!({}), deadline)?;
+    let exports = client.call("query-block-exports", json!({}), deadline)?;
+    let mut disks = Vec::new();
+    for block in blocks.as_array().into_iter().flatten() {
+        let Some(id) = block["device"].as_str() else { continue };
+        let mut exports = exports.as_array().into_iter().flatten();
+        let export = exports.find(|export| export["id"] == id).unwrap_or(&Value::Null);
+        let node = &block["inserted"];
+        disks.push(json!({
+            "disk": id,
+            "state": state_of(&mut client, id, deadline)?,
+            "size": node["image"]["virtual-size"],
+            "read-only": node["ro"],
+            "connected": export["connected"],
+            "node-name": node["node-name"],
+            "driver": node["drv"],
+            "image": node["file"],
+        }));
+    }
+    if common.json {
+        return Ok(output::json_line(out, &Value::Array(disks))?);
+    }
+    let mut table = Table::new(["DISK", "STATE", "SIZE", "MODE", "GUEST", "NODE", "IMAGE"]);
+    for disk in &disks {
+        let mode = if disk["read-only"] == true { "ro" } else { "rw" };
+        let guest = if disk["connected"] == true { "connected" } else { "-" };
+        table.row([
+            output::word(&disk["disk"]),
+            output::word(&disk["state"]),
+            disk["size"].as_u64().map_or_else(|| "-".to_owned(), |bytes| Size(bytes).to_string()),
+            mode.to_owned(),
+            guest.to_owned(),
+            output::word(&disk["node-name"]),
+            output::word(&disk["image"]),
+        ]);
+    }
+    Ok(table.write(out)?)
+}
+
+fn stats(common: &Common, disk: Option<&str>, out: &mut dyn Write) -> Result<(), Failure> {
+    let all = connect(common)?.call("query-blockstats", json!({}), common.deadline())?;
+    let Value::Array(mut disks) = all else {
+        return Err(ClientError::NotQmp("query-blockstats returns no list".to_owned()).into());
+    };
+    if let Some(disk) = disk {
+        disks.retain(|stats| stats["device"] == disk);
+        if disks.is_empty() {
+            return Err(Failure::NoDisk(disk.to_owned()));
+        }
+    }
+    if common.json {
+        return Ok(output::json_line(out, &Value::Array(disks))?);
+    }
+    let mut table =
+        Table::new(["DISK", "REQUESTS", "DONE", "FAILED", "REFUSED", "BYTES", "AVERAGE"]);
+    for disk in &disks {
+        for (requests, infix) in REQUESTS {
+            table.row(stats_row(disk, requests, infix));
+        }
+    }
+    Ok(table.write(out)?)
+}
+
+/// The kinds of request, and what the members of `BlockDeviceStats` call them.
+const REQUESTS: [(&str, &str); 5] = [
+    ("read", "rd"),
+    ("write", "wr"),
+    ("flush", "flush"),
+    ("discard", "unmap"),
+    ("write-zeroes", "wr_zeroes"),
+];
+
+fn stats_row(disk: &Value, requests: &str, infix: &str) -> [String; 7] {
+    let stats = &disk["stats"];
+    let count = |name: String| stats[name].as_u64();
+    let done = count(format!("{infix}_operations"));
+    let failed = count(format!("failed_{infix}_operations"));
+    let timed = match stats["account_failed"] == true {
+        true => done.unwrap_or(0) + failed.unwrap_or(0),
+        false => done.unwrap_or(0),
+    };
+    let total_ns = count(format!("{infix}_total_time_ns"));
+    let average_ns = total_ns.and_then(|total_ns| total_ns.checked_div(timed));
+    let number = |count: Option<u64>| count.map_or_else(|| "-".to_owned(), |n| n.to_string());
+    [
+        output::word(&disk["device"]),
+        requests.to_owned(),
+        number(done),
+        number(failed),
+        number(count(format!("invalid_{infix}_operations"))),
+        number(count(format!("{infix}_bytes"))),
+        average_ns.map_or_else(|| "-".to_owned(), output::duration),
+    ]
+}
+
+fn wait_for(common: &Common, args: &WaitArgs, out: &mut dyn Write) -> Result<(), Failure> {
+    let deadline = common.deadline();
+    if let Some(event) = &args.event {
+        let names = std::slice::from_ref(event);
+        let filter = Filter { names, disk: args.disk.as_deref() };
+        let event = filter.next(&mut connect_by(common, deadline)?, deadline)?;
+        return tell_event(common, &event, out);
+    }
+    let mut why_not = None;
+    loop {
+        match (connect_by(common, deadline), why_not) {
+            (Ok(_), _) => return Ok(()),
+            (Err(Failure::Client(ClientError::TimedOut)), Some(why)) => {
+                return Err(Failure::NotReady(why));
+            }
+            (Err(Failure::Client(why)), _) if why.may_pass() => why_not = Some(why),
+            (Err(other), _) => return Err(other),
+        }
+        thread::sleep(RETRY.min(deadline.left().ok().flatten().unwrap_or(RETRY)));
+    }
+}
+
+fn tell_events(common: &Common, filter: &Filter, out: &mut dyn Write) -> Result<(), Failure> {
+    let mut client = connect(common)?;
+    let deadline = common.timeout.map_or(Deadline::NEVER, Deadline::after);
+    loop {
+        match filter.next(&mut client, deadline) {
+            Ok(event) => tell_event(common, &event, out)?,
+            // Listening for a time is what was asked for, and done.
+            Err(ClientError::TimedOut) => return Ok(()),
+            Err(other) => return Err(other.into()),
+        }
+    }
+}
+
+fn tell_event(
+    common: &Common,
+    event: &Map<String, Value>,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    if common.json {
+        output::json_line(out, &Value::Object(event.clone()))?;
+    } else {
+        writeln!(out, "{}", output::event(event))?;
+    }
+    Ok(out.flush()?)
+}
+
+/// Which events are of interest.
+struct Filter<'a> {
+    /// With one of these names; with any, if there is none.
+    names: &'a [String],
+    /// Of this disk; of any, or of none, if there is none.
+    disk: Option<&'a str>,
+}
+
+impl Filter<'_> {
+    fn next(
+        &self,
+        client: &mut Client,
+        deadline: Deadline,
+    ) -> Result<Map<String, Value>, ClientError> {
+        loop {
+            let event = client.event(deadline)?;
+            if self.takes(&event) {
+                return Ok(event);
+            }
+        }
+    }
+
+    /// QEMU's events call a disk `device`, those about exports and faults `id`.
+    fn takes(&self, event: &Map<String, Value>) -> bool {
+        let name = event.get("event").and_then(Value::as_str).unwrap_or_default();
+        let data = event.get("data").unwrap_or(&Value::Null);
+        let named = self.names.is_empty() || self.names.iter().any(|wanted| wanted == name);
+        named && self.disk.is_none_or(|disk| data["device"] == disk || data["id"] == disk)
+    }
+}

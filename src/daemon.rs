@@ -1,0 +1,363 @@
+//! The daemon: nodes, disks, and what commands do to them.
+//!
+//! Knows: everything that exists, by name, and which function carries out which command. Must not
+//! know: sockets of monitors, rings, or how a fault decides. Invariants: a command that fails has
+//! changed nothing; the registry is locked for moments only, never while an image is opened or a
+//! guest's requests are awaited, so that out-of-band commands always get through.
+
+mod disks;
+mod events;
+mod fault;
+mod nodes;
+mod report;
+pub mod run;
+
+use std::sync::mpsc::Sender;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::Builder;
+
+use serde_json::{Map, Value};
+
+use self::disks::Disks;
+use self::events::Events;
+use self::nodes::Nodes;
+use crate::export::Inherited;
+use crate::monitor::{EventSink, Executor, Reply};
+use crate::qapi::types::{
+    BlockExportDelArguments, BlockExportDeletedData, BlockExportOptions, BlockExportRemoveMode,
+    BlockFaultInfo, BlockFaultState, BlockInfo, BlockResizeArguments, BlockStats, BlockdevOptions,
+    Command, CommandInfo, CommandSpec, Event, SetBlockFaultStateArguments, ShutdownCause,
+    VersionInfo, VersionTriple,
+};
+use crate::qapi::visit::Visit;
+use crate::qapi::{QmpError, introspect};
+
+/// Everything the daemon serves, and the one place that carries out commands.
+#[derive(Debug)]
+pub struct Daemon {
+    registry: Mutex<Registry>,
+    inherited: Inherited,
+    events: Events,
+    /// Tells whoever runs the daemon to end it.
+    end: Sender<ShutdownCause>,
+}
+
+/// What exists now.
+#[derive(Debug, Default)]
+struct Registry {
+    nodes: Nodes,
+    disks: Disks,
+}
+
+impl Registry {
+    /// The disks that show the store of this node, under whatever name.
+    fn disks_over_store_of(&self, node_name: &str) -> impl Iterator<Item = &disks::DiskEntry> {
+        let names = self.nodes.over_store_of(node_name);
+        self.disks.iter().filter(move |disk| names.contains(&disk.node_name))
+    }
+
+    /// A node that may be opened again with these options.
+    fn reopenable(&self, name: &str, options: &BlockdevOptions) -> Outcome<nodes::NodeEntry> {
+        let node = self.nodes.get(name)?;
+        let mut disks = self.disks_over_store_of(name);
+        if options.read_only == Some(true)
+            && let Some(disk) = disks.find(|disk| disk.disk.options.writable)
+        {
+            return Err(QmpError::generic(format!(
+                "Node '{name}' cannot become read-only: the export '{}' writes to it",
+                disk.id
+            )));
+        }
+        Ok(node.clone())
+    }
+
+    /// The node that `block_resize` means, if it and all disks over it can have this size.
+    fn resizable(
+        &self,
+        arguments: &BlockResizeArguments,
+        size_bytes: u64,
+    ) -> Outcome<nodes::NodeEntry> {
+        let node = match (&arguments.device, &arguments.node_name) {
+            (Some(device), None) => self.nodes.get(&self.disks.get(device)?.node_name)?,
+            (None, Some(node_name)) => self.nodes.get(node_name)?,
+            (None, None) => {
+                return Err(QmpError::generic("Parameter 'device' or 'node-name' is missing"));
+            }
+            (Some(_), Some(_)) => {
+                return Err(QmpError::generic(
+                    "Parameters 'device' and 'node-name' name the same thing: give one of them",
+                ));
+            }
+        };
+        let refuses_it = |disk: &&disks::DiskEntry| !disk.takes_size(size_bytes);
+        if let Some(disk) = self.disks_over_store_of(&node.name).find(refuses_it) {
+            return Err(QmpError::generic(format!(
+                "Parameter 'size' expects a multiple of the block size of the export '{}', {}, \
+                 not {size_bytes}",
+                disk.id, disk.disk.options.logical_block_bytes
+            )));
+        }
+        if node.is_read_only() {
+            return Err(QmpError::generic(format!("Node '{}' is read-only", node.name)));
+        }
+        Ok(node.clone())
+    }
+}
+
+type Outcome<T = ()> = Result<T, QmpError>;
+
+impl Daemon {
+    /// A daemon that serves nothing yet. Operators hear of events through `events`; `end` hears of
+    /// `quit`.
+    #[must_use]
+    pub fn new(inherited: Inherited, events: EventSink, end: Sender<ShutdownCause>) -> Self {
+        Self { registry: Mutex::default(), inherited, events: Events::new(events), end }
+    }
+
+    /// Tell everybody that the end has come and why.
+    pub fn announce_shutdown(&self, reason: ShutdownCause) {
+        let data = crate::qapi::types::ShutdownData { guest: false, reason };
+        self.events.emit(&Event::Shutdown(data));
+    }
+
+    /// Stop serving everything, all disks at once: each may have to wait for its image.
+    pub fn stop(&self) {
+        let disks = self.registry().disks.take_all();
+        std::thread::scope(|scope| {
+            for disk in disks {
+                // Where the host has no thread left, dropping the disk ends it here.
+                let _ = Builder::new().spawn_scoped(scope, || self.end_disk(disk));
+            }
+        });
+    }
+
+    /// Carry out a command.
+    ///
+    /// # Errors
+    /// The command's own; then nothing has changed.
+    pub fn execute(&self, command: Command) -> Result<Value, QmpError> {
+        match command {
+            // The session answers it before it gets here.
+            Command::QmpCapabilities(_) => done(Ok(())),
+            Command::QueryVersion => told(Ok(version())),
+            Command::QueryCommands => told(Ok(commands())),
+            Command::QueryQmpSchema => Ok(introspect::schema()),
+            Command::Quit => done(self.quit()),
+            Command::BlockdevAdd(options) => done(self.blockdev_add(&options)),
+            Command::BlockdevDel(arguments) => done(self.blockdev_del(&arguments.node_name)),
+            Command::BlockdevReopen(arguments) => done(self.blockdev_reopen(&arguments.options)),
+            Command::BlockResize(arguments) => done(self.block_resize(&arguments)),
+            Command::QueryNamedBlockNodes(_) => told(Ok(self.nodes())),
+            Command::QueryBlock => told(Ok(self.disks())),
+            Command::QueryBlockstats(arguments) => {
+                told(Ok(self.stats(arguments.query_nodes == Some(true))))
+            }
+            Command::BlockExportAdd(options) => done(self.block_export_add(&options)),
+            Command::BlockExportDel(arguments) => done(self.block_export_del(&arguments)),
+            Command::QueryBlockExports => told(Ok(self
+                .registry()
+                .disks
+                .iter()
+                .map(disks::DiskEntry::info)
+                .collect::<Vec<_>>())),
+            Command::SetBlockFaultState(arguments) => done(self.set_fault_state(&arguments)),
+            Command::QueryBlockFaultState(arguments) => told(self.fault_state(&arguments.id)),
+            Command::QueryBlockFault(arguments) => told(self.fault(&arguments.id)),
+        }
+    }
+
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn quit(&self) -> Outcome {
+        self.announce_shutdown(ShutdownCause::HostQmpQuit);
+        // A receiver that is gone is ending already.
+        let _ = self.end.send(ShutdownCause::HostQmpQuit);
+        Ok(())
+    }
+
+    fn blockdev_add(&self, options: &BlockdevOptions) -> Outcome {
+        let name = options
+            .node_name
+            .as_deref()
+            .ok_or_else(|| QmpError::generic("'node-name' must be specified for the root node"))?;
+        self.registry().nodes.check_name(name)?;
+        let below = match nodes::below(options) {
+            Some(below) => Some(self.registry().nodes.get(below)?.clone()),
+            None => None,
+        };
+        let node = nodes::build(name, options, below.as_ref())?;
+        let mut registry = self.registry();
+        registry.nodes.check_name(name)?;
+        registry.nodes.insert(node);
+        Ok(())
+    }
+
+    fn blockdev_del(&self, name: &str) -> Outcome {
+        let mut registry = self.registry();
+        if let Some(disk) = registry.disks.iter().find(|disk| disk.node_name == name) {
+            return Err(QmpError::generic(format!(
+                "Node '{name}' is in use by the export '{}'",
+                disk.id
+            )));
+        }
+        let node = registry.nodes.remove(name)?;
+        drop(registry);
+        // Closing an image may take a while; nobody waits for the registry meanwhile.
+        drop(node);
+        Ok(())
+    }
+
+    fn blockdev_reopen(&self, all: &[BlockdevOptions]) -> Outcome {
+        let mut reopenings = Vec::with_capacity(all.len());
+        for options in all {
+            let name = options
+                .node_name
+                .as_deref()
+                .ok_or_else(|| QmpError::generic("node-name not specified"))?;
+            let entry = self.registry().reopenable(name, options)?;
+            reopenings.push(nodes::prepare_reopen(&entry, options)?);
+        }
+        for (options, reopening) in all.iter().zip(reopenings) {
+            if let Some(reopening) = reopening {
+                reopening.commit();
+            }
+            let name = options.node_name.as_deref().unwrap_or_default();
+            self.registry().nodes.set_read_only(name, options.read_only == Some(true));
+        }
+        Ok(())
+    }
+
+    fn block_resize(&self, arguments: &BlockResizeArguments) -> Outcome {
+        let size_bytes = nodes::check_size("size", arguments.size)?;
+        let node = self.registry().resizable(arguments, size_bytes)?;
+        let resized = node.store.node().resize(size_bytes);
+        resized.map_err(|errno| {
+            let why = errno.to_io();
+            QmpError::generic(format!("Node '{}' cannot have this size: {why}", node.name))
+        })?;
+        self.registry().disks_over_store_of(&node.name).for_each(disks::DiskEntry::announce_resize);
+        Ok(())
+    }
+
+    fn nodes(&self) -> Vec<crate::qapi::types::BlockDeviceInfo> {
+        self.registry().nodes.iter().map(report::node).collect()
+    }
+
+    fn disks(&self) -> Vec<BlockInfo> {
+        let registry = self.registry();
+        let inserted = |name: &str| registry.nodes.find(name).map(report::node);
+        registry
+            .disks
+            .iter()
+            .map(|disk| report::disk(&disk.id, inserted(&disk.node_name)))
+            .collect()
+    }
+
+    fn stats(&self, of_nodes: bool) -> Vec<BlockStats> {
+        let registry = self.registry();
+        if !of_nodes {
+            let of_disk = |disk: &disks::DiskEntry| BlockStats {
+                device: Some(disk.id.clone()),
+                node_name: Some(disk.node_name.clone()),
+                stats: report::stats([&disk.disk.stats]),
+            };
+            return registry.disks.iter().map(of_disk).collect();
+        }
+        let of_node = |node: &nodes::NodeEntry| {
+            let over = registry.disks.iter().filter(|disk| disk.node_name == node.name);
+            BlockStats {
+                device: None,
+                node_name: Some(node.name.clone()),
+                stats: report::stats(over.map(|disk| &disk.disk.stats)),
+            }
+        };
+        registry.nodes.iter().map(of_node).collect()
+    }
+
+    fn block_export_add(&self, options: &BlockExportOptions) -> Outcome {
+        let node = {
+            let registry = self.registry();
+            registry.disks.check_id(&options.id)?;
+            registry.nodes.get(&options.node_name)?.clone()
+        };
+        let observer = self.events.of_node(&options.node_name);
+        let disk = disks::start(options, &node, &self.inherited, observer)?;
+        self.registry().disks.insert(disk);
+        Ok(())
+    }
+
+    fn block_export_del(&self, arguments: &BlockExportDelArguments) -> Outcome {
+        let hard = arguments.mode == Some(BlockExportRemoveMode::Hard);
+        let disk = self.registry().disks.remove(&arguments.id, hard)?;
+        self.end_disk(disk);
+        Ok(())
+    }
+
+    fn end_disk(&self, disk: disks::DiskEntry) {
+        let id = disk.id.clone();
+        disk.stop();
+        self.events.emit(&Event::BlockExportDeleted(BlockExportDeletedData { id }));
+    }
+
+    fn set_fault_state(&self, arguments: &SetBlockFaultStateArguments) -> Outcome {
+        let registry = self.registry();
+        let disk = registry.disks.get(&arguments.id)?;
+        let state = fault::parse_state(arguments)?;
+        let change = fault::set_state(&disk.id, &disk.point, state);
+        self.events.emit(&Event::BlockFaultStateChanged(change));
+        Ok(())
+    }
+
+    fn fault_state(&self, id: &str) -> Outcome<BlockFaultState> {
+        let registry = self.registry();
+        Ok(fault::state_name(&registry.disks.get(id)?.point))
+    }
+
+    fn fault(&self, id: &str) -> Outcome<BlockFaultInfo> {
+        let registry = self.registry();
+        let disk = registry.disks.get(id)?;
+        Ok(fault::info(id, &disk.point, &disk.disk.stats))
+    }
+}
+
+impl Executor for Daemon {
+    fn version(&self) -> Value {
+        version().to_value()
+    }
+
+    fn lookup(&self, name: &str) -> Option<CommandSpec> {
+        Command::spec(name)
+    }
+
+    fn execute(&self, name: &str, arguments: Map<String, Value>, reply: Reply) {
+        reply
+            .send(Command::parse(name, arguments).and_then(|command| Self::execute(self, command)));
+    }
+}
+
+/// A command that only changes something answers `{}`.
+fn done(outcome: Outcome) -> Result<Value, QmpError> {
+    outcome.map(|()| Value::Object(Map::new()))
+}
+
+fn told<T: Visit>(outcome: Outcome<T>) -> Result<Value, QmpError> {
+    outcome.map(|answer| answer.to_value())
+}
+
+fn version() -> VersionInfo {
+    let number = |text: &str| text.parse().unwrap_or(0);
+    VersionInfo {
+        qemu: VersionTriple {
+            major: number(env!("CARGO_PKG_VERSION_MAJOR")),
+            minor: number(env!("CARGO_PKG_VERSION_MINOR")),
+            micro: number(env!("CARGO_PKG_VERSION_PATCH")),
+        },
+        package: concat!("blkfaultd ", env!("CARGO_PKG_VERSION")).to_owned(),
+    }
+}
+
+fn commands() -> Vec<CommandInfo> {
+    Command::NAMES.iter().map(|name| CommandInfo { name: (*name).to_owned() }).collect()
+}

@@ -1,0 +1,227 @@
+//! Disks: nodes shown to guests, each with faults of its own.
+//!
+//! Knows: how `block-export-add` writes a disk, and which disks exist. Must not know: images.
+//! Invariant: a disk's id is its own; a disk keeps its node.
+
+use std::sync::Arc;
+
+use super::events::DiskEvents;
+use super::nodes::NodeEntry;
+use crate::block::{FaultFilter, FaultPoint};
+use crate::export::{Disk, DiskOptions, Door, Export, Inherited, NUM_QUEUES_MAX, Serial};
+use crate::qapi::QmpError;
+use crate::qapi::types::{
+    BlockExportInfo, BlockExportOptions, BlockExportOptionsVariant, BlockExportType, SocketAddress,
+    SocketAddressVariant,
+};
+use crate::socket_path::SocketPath;
+
+/// The longest id of a disk.
+const ID_MAX: usize = 127;
+/// The smallest and the largest logical block, in bytes.
+const LOGICAL_BLOCK_BYTES: [u64; 2] = [512, 4096];
+
+/// A disk being served.
+#[derive(Debug)]
+pub(super) struct DiskEntry {
+    pub(super) id: String,
+    pub(super) node_name: String,
+    pub(super) disk: Arc<Disk>,
+    pub(super) point: Arc<FaultPoint>,
+    export: Export,
+    _path: Option<SocketPath>,
+}
+
+impl DiskEntry {
+    /// As `query-block-exports` tells it.
+    pub(super) fn info(&self) -> BlockExportInfo {
+        BlockExportInfo {
+            id: self.id.clone(),
+            r#type: BlockExportType::VhostUserBlk,
+            node_name: self.node_name.clone(),
+            shutting_down: false,
+            connected: Some(self.disk.is_connected()),
+        }
+    }
+
+    /// Whether the disk can have this size.
+    pub(super) fn takes_size(&self, size_bytes: u64) -> bool {
+        size_bytes.is_multiple_of(self.disk.options.logical_block_bytes.into())
+    }
+
+    /// Tell the guest about a new size.
+    pub(super) fn announce_resize(&self) {
+        self.export.announce_resize();
+    }
+
+    /// Stop serving: the front end is disconnected, its requests at the image are awaited.
+    pub(super) fn stop(self) {
+        self.export.stop();
+    }
+}
+
+/// The disks, in the order in which they were made.
+#[derive(Debug, Default)]
+pub(super) struct Disks(Vec<DiskEntry>);
+
+impl Disks {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &DiskEntry> {
+        self.0.iter()
+    }
+
+    /// The disk of this id; QEMU's text and class if there is none.
+    pub(super) fn get(&self, id: &str) -> Result<&DiskEntry, QmpError> {
+        self.0
+            .iter()
+            .find(|entry| entry.id == id)
+            .ok_or_else(|| QmpError::device_not_found(format!("Device '{id}' not found")))
+    }
+
+    /// Whether the id may be given to a new disk.
+    pub(super) fn check_id(&self, id: &str) -> Result<(), QmpError> {
+        let letter = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+        let first = id.chars().next().is_some_and(|c| c.is_ascii_alphabetic());
+        if !first || !id.chars().all(letter) || id.len() > ID_MAX {
+            return Err(QmpError::generic(format!(
+                "Invalid block export id '{id}': expected a letter, then letters, digits, '-', \
+                 '.' or '_', at most {ID_MAX}"
+            )));
+        }
+        match self.get(id) {
+            Ok(_) => Err(QmpError::generic(format!("Block export id '{id}' is already in use"))),
+            Err(_) => Ok(()),
+        }
+    }
+
+    pub(super) fn insert(&mut self, entry: DiskEntry) {
+        self.0.push(entry);
+    }
+
+    /// Take a disk out, to be stopped; a guest that uses it keeps it unless `even_if_connected`.
+    pub(super) fn remove(
+        &mut self,
+        id: &str,
+        even_if_connected: bool,
+    ) -> Result<DiskEntry, QmpError> {
+        let index = self.0.iter().position(|entry| entry.id == id);
+        let index =
+            index.ok_or_else(|| QmpError::generic(format!("Export '{id}' is not found")))?;
+        if self.0[index].disk.is_connected() && !even_if_connected {
+            return Err(QmpError::generic(format!(
+                "export '{id}' still in use; use mode='hard' to disconnect its front end"
+            )));
+        }
+        Ok(self.0.remove(index))
+    }
+
+    /// Take all disks out.
+    pub(super) fn take_all(&mut self) -> Vec<DiskEntry> {
+        std::mem::take(&mut self.0)
+    }
+}
+
+/// Make a disk of a node and open its door.
+pub(super) fn start(
+    options: &BlockExportOptions,
+    node: &NodeEntry,
+    inherited: &Inherited,
+    observer: DiskEvents,
+) -> Result<DiskEntry, QmpError> {
+    let BlockExportOptionsVariant::VhostUserBlk(blk) = &options.variant;
+    let writable = options.writable.unwrap_or(false);
+    if writable && node.is_read_only() {
+        return Err(QmpError::generic(format!(
+            "Block node '{}' is read-only: export it with writable=false",
+            node.name
+        )));
+    }
+    let disk_options = DiskOptions {
+        id: options.id.clone(),
+        serial: serial(&options.id, blk.serial.as_deref())?,
+        logical_block_bytes: logical_block_bytes(blk.logical_block_size, node)?,
+        num_queues: num_queues(blk.num_queues)?,
+        writable,
+        writeback: !options.writethrough.unwrap_or(false),
+    };
+    let point = Arc::new(FaultPoint::default());
+    let filter = Arc::new(FaultFilter::new(node.store.node(), point.clone()));
+    let disk = Arc::new(Disk::new(disk_options, filter, Arc::new(observer)));
+    let (door, path) = open_door(&blk.addr, inherited)?;
+    let export = Export::start(disk.clone(), door).map_err(|error| {
+        QmpError::generic(format!("Export '{}' cannot be served: {error}", options.id))
+    })?;
+    Ok(DiskEntry {
+        id: options.id.clone(),
+        node_name: node.name.clone(),
+        disk,
+        point,
+        export,
+        _path: path,
+    })
+}
+
+fn serial(id: &str, given: Option<&str>) -> Result<Serial, QmpError> {
+    let Some(text) = given else {
+        return Ok(Serial::from_id(id));
+    };
+    Serial::new(text).map_err(|error| QmpError::generic(format!("Parameter 'serial': {error}")))
+}
+
+fn num_queues(given: Option<u16>) -> Result<u16, QmpError> {
+    match given.unwrap_or(1) {
+        n if (1..=NUM_QUEUES_MAX).contains(&n) => Ok(n),
+        n => Err(QmpError::generic(format!(
+            "Parameter 'num-queues' expects a number from 1 to {NUM_QUEUES_MAX}, not {n}"
+        ))),
+    }
+}
+
+fn logical_block_bytes(given: Option<u64>, node: &NodeEntry) -> Result<u32, QmpError> {
+    let bytes = given.unwrap_or(512);
+    let [smallest, largest] = LOGICAL_BLOCK_BYTES;
+    if !bytes.is_power_of_two() || !(smallest..=largest).contains(&bytes) {
+        return Err(QmpError::generic(format!(
+            "Parameter 'logical-block-size' expects a power of two from {smallest} to {largest}, \
+             not {bytes}"
+        )));
+    }
+    let geometry = node.store.node().geometry();
+    if !geometry.size_bytes.is_multiple_of(bytes) {
+        return Err(QmpError::generic(format!(
+            "Image '{}' is {} bytes long, which is not a multiple of the block size {bytes}: \
+             extend it, or choose another block size",
+            node.store.description(),
+            geometry.size_bytes
+        )));
+    }
+    let aligned = u64::from(geometry.request_alignment);
+    if bytes < aligned {
+        return Err(QmpError::generic(format!(
+            "Image '{}' takes requests of {aligned} bytes around the host's cache: choose a block \
+             size of {aligned}, or another cache mode",
+            node.store.description()
+        )));
+    }
+    u32::try_from(bytes).map_err(QmpError::generic)
+}
+
+fn open_door(
+    addr: &SocketAddress,
+    inherited: &Inherited,
+) -> Result<(Door, Option<SocketPath>), QmpError> {
+    match &addr.variant {
+        SocketAddressVariant::Unix(unix) => {
+            let (door, path) = Door::listen(unix.path.as_ref()).map_err(QmpError::generic)?;
+            Ok((door, Some(path)))
+        }
+        SocketAddressVariant::Fd(fd) => {
+            let number = fd.str.parse().map_err(|_| {
+                QmpError::generic(format!(
+                    "Parameter 'addr.str' expects a file descriptor number, not '{}'",
+                    fd.str
+                ))
+            })?;
+            Ok((inherited.door(number).map_err(QmpError::generic)?, None))
+        }
+    }
+}

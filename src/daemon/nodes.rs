@@ -1,0 +1,305 @@
+//! Nodes by name, and the images behind them.
+//!
+//! Knows: how `blockdev-add` writes an image, and which nodes exist. Must not know: who shows a
+//! node to whom (`disks`). Invariant: a node that something stands on is never removed.
+
+use std::sync::Arc;
+
+use crate::block::{
+    Aio, CacheMode, ImageKind, Locking, MemoryImage, Node, NullImage, RawImage, RawOptions,
+    Reopening,
+};
+use crate::qapi::QmpError;
+use crate::qapi::types::{
+    BlockdevAioOptions, BlockdevCacheOptions, BlockdevDiscardOptions, BlockdevDriver,
+    BlockdevOptions, BlockdevOptionsFile, BlockdevOptionsVariant, BlockdevRef, OnOffAuto,
+};
+
+/// The size of a null node that says none: QEMU's `NULL_DEFAULT_SIZE`, in bytes.
+const NULL_SIZE_DEFAULT: i64 = 1 << 30;
+/// The longest node name, as in QEMU (`BDRV_NODE_NAME` is 32 bytes with its NUL).
+const NODE_NAME_MAX: usize = 31;
+
+/// What holds a node's bytes.
+#[derive(Debug, Clone)]
+pub(super) enum Store {
+    Raw(Arc<RawImage>),
+    Memory(Arc<MemoryImage>),
+    Null(Arc<NullImage>),
+}
+
+impl Store {
+    pub(super) fn node(&self) -> Arc<dyn Node> {
+        match self {
+            Self::Raw(image) => image.clone(),
+            Self::Memory(image) => image.clone(),
+            Self::Null(image) => image.clone(),
+        }
+    }
+
+    /// Its path, or what it is.
+    pub(super) fn description(&self) -> String {
+        match self {
+            Self::Raw(image) => image.path().display().to_string(),
+            Self::Memory(_) => "memory".to_owned(),
+            Self::Null(_) => "null-co://".to_owned(),
+        }
+    }
+
+    /// Whether the host's page cache is left out, and whether flushes are ignored.
+    pub(super) fn cache(&self) -> (bool, bool) {
+        match self {
+            Self::Raw(image) => (image.direct(), image.no_flush()),
+            Self::Memory(_) | Self::Null(_) => (false, false),
+        }
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Raw(a), Self::Raw(b)) => Arc::ptr_eq(a, b),
+            (Self::Memory(a), Self::Memory(b)) => Arc::ptr_eq(a, b),
+            (Self::Null(a), Self::Null(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+}
+
+/// A node that has a name.
+#[derive(Debug, Clone)]
+pub(super) struct NodeEntry {
+    pub(super) name: String,
+    pub(super) driver: BlockdevDriver,
+    pub(super) store: Store,
+    /// The named node below, where there is one.
+    below: Option<String>,
+    read_only: bool,
+}
+
+impl NodeEntry {
+    pub(super) fn is_read_only(&self) -> bool {
+        self.read_only || self.store.node().geometry().read_only
+    }
+}
+
+/// The nodes, in the order in which they were made.
+#[derive(Debug, Default)]
+pub(super) struct Nodes(Vec<NodeEntry>);
+
+impl Nodes {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &NodeEntry> {
+        self.0.iter()
+    }
+
+    /// The node of this name.
+    pub(super) fn find(&self, name: &str) -> Option<&NodeEntry> {
+        self.0.iter().find(|entry| entry.name == name)
+    }
+
+    /// The node of this name; QEMU's text if there is none (`bdrv_lookup_bs`).
+    pub(super) fn get(&self, name: &str) -> Result<&NodeEntry, QmpError> {
+        self.find(name).ok_or_else(|| {
+            QmpError::generic(format!("Cannot find device='' nor node-name='{name}'"))
+        })
+    }
+
+    /// Whether the name may be given to a new node.
+    pub(super) fn check_name(&self, name: &str) -> Result<(), QmpError> {
+        let letter = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+        let first = name.chars().next().is_some_and(|c| c.is_ascii_alphabetic());
+        if !first || !name.chars().all(letter) || name.len() > NODE_NAME_MAX {
+            return Err(QmpError::generic(format!(
+                "Invalid node-name: '{name}': expected a letter, then letters, digits, '-', '.' \
+                 or '_', at most {NODE_NAME_MAX}"
+            )));
+        }
+        match self.find(name) {
+            Some(_) => Err(QmpError::generic(format!("Duplicate nodes with node-name='{name}'"))),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn insert(&mut self, entry: NodeEntry) {
+        self.0.push(entry);
+    }
+
+    /// Take a node out; the caller has made sure that no disk shows it.
+    pub(super) fn remove(&mut self, name: &str) -> Result<NodeEntry, QmpError> {
+        let index = self.0.iter().position(|entry| entry.name == name).ok_or_else(|| {
+            QmpError::generic(format!("Failed to find node with node-name='{name}'"))
+        })?;
+        if let Some(above) = self.0.iter().find(|entry| entry.below.as_deref() == Some(name)) {
+            return Err(QmpError::generic(format!(
+                "Node '{name}' is in use by the node '{}'",
+                above.name
+            )));
+        }
+        Ok(self.0.remove(index))
+    }
+
+    /// What a node was opened again with.
+    pub(super) fn set_read_only(&mut self, name: &str, read_only: bool) {
+        if let Some(entry) = self.0.iter_mut().find(|entry| entry.name == name) {
+            entry.read_only = read_only;
+        }
+    }
+
+    /// The names of all nodes over the same store as this one, itself included.
+    pub(super) fn over_store_of(&self, name: &str) -> Vec<String> {
+        let Some(entry) = self.find(name) else {
+            return Vec::new();
+        };
+        let same = self.0.iter().filter(|other| other.store.is_same(&entry.store));
+        same.map(|other| other.name.clone()).collect()
+    }
+}
+
+/// A node that does not exist yet: its image is opened outside every lock.
+#[derive(Debug)]
+pub(super) enum Blueprint {
+    /// A store of its own.
+    Raw(Box<RawOptions>),
+    Memory(u64),
+    Null(u64),
+    /// A name for what another node has.
+    Over(String),
+}
+
+/// What a node's options describe.
+pub(super) fn blueprint(options: &BlockdevOptions) -> Result<Blueprint, QmpError> {
+    match &options.variant {
+        BlockdevOptionsVariant::File(file) => Ok(raw(ImageKind::File, options, file)),
+        BlockdevOptionsVariant::HostDevice(file) => Ok(raw(ImageKind::HostDevice, options, file)),
+        BlockdevOptionsVariant::Raw(over) => match &over.file {
+            BlockdevRef::Reference(name) => Ok(Blueprint::Over(name.clone())),
+            BlockdevRef::Definition(below) if below.node_name.is_some() => Err(QmpError::generic(
+                "Parameter 'file.node-name' has no use here: add that node first, then refer to it",
+            )),
+            BlockdevRef::Definition(below) => blueprint(&inherit(below, options)),
+        },
+        BlockdevOptionsVariant::NullCo(null) => {
+            let size = null.size.unwrap_or(NULL_SIZE_DEFAULT);
+            Ok(Blueprint::Null(check_size("size", size)?))
+        }
+        BlockdevOptionsVariant::Memory(memory) => {
+            let size = i64::try_from(memory.size).unwrap_or(-1);
+            Ok(Blueprint::Memory(check_size("size", size)?))
+        }
+    }
+}
+
+/// The named node that these options stand on, if any.
+pub(super) fn below(options: &BlockdevOptions) -> Option<&str> {
+    match &options.variant {
+        BlockdevOptionsVariant::Raw(over) => match &over.file {
+            BlockdevRef::Reference(name) => Some(name),
+            BlockdevRef::Definition(below) => self::below(below),
+        },
+        _ => None,
+    }
+}
+
+/// Options that a child without its own takes from its parent, as in QEMU's
+/// `bdrv_inherited_options`.
+fn inherit(below: &BlockdevOptions, above: &BlockdevOptions) -> BlockdevOptions {
+    BlockdevOptions {
+        node_name: None,
+        read_only: below.read_only.or(above.read_only),
+        cache: below.cache.clone().or_else(|| above.cache.clone()),
+        discard: below.discard.or(above.discard),
+        variant: below.variant.clone(),
+    }
+}
+
+/// A size that a disk may have: QEMU's text for one that it may not.
+pub(super) fn check_size(name: &str, size: i64) -> Result<u64, QmpError> {
+    match u64::try_from(size) {
+        Ok(bytes) if bytes > 0 && bytes.is_multiple_of(512) => Ok(bytes),
+        Ok(bytes) if bytes > 0 => Err(QmpError::generic(format!(
+            "Parameter '{name}' expects a multiple of 512, not {bytes}"
+        ))),
+        _ => Err(QmpError::generic(format!("Parameter '{name}' expects a >0 size"))),
+    }
+}
+
+fn raw(kind: ImageKind, options: &BlockdevOptions, file: &BlockdevOptionsFile) -> Blueprint {
+    let cache =
+        options.cache.clone().unwrap_or(BlockdevCacheOptions { direct: None, no_flush: None });
+    let direct = cache.direct == Some(true);
+    Blueprint::Raw(Box::new(RawOptions {
+        path: file.filename.clone().into(),
+        read_only: options.read_only == Some(true),
+        cache: if direct { CacheMode::Direct } else { CacheMode::Buffered },
+        no_flush: cache.no_flush == Some(true),
+        aio: match file.aio {
+            None => Aio::Auto,
+            Some(BlockdevAioOptions::Threads) => Aio::Threads,
+            Some(BlockdevAioOptions::IoUring) => Aio::IoUring,
+        },
+        locking: match file.locking {
+            None | Some(OnOffAuto::Auto) => Locking::Auto,
+            Some(OnOffAuto::On) => Locking::On,
+            Some(OnOffAuto::Off) => Locking::Off,
+        },
+        discard: options.discard == Some(BlockdevDiscardOptions::Unmap),
+        expect: Some(kind),
+        // A disk over the image may want larger blocks; that is checked when it is made.
+        block_bytes: 512,
+    }))
+}
+
+/// Build a node, opening its image.
+pub(super) fn build(
+    name: &str,
+    options: &BlockdevOptions,
+    below: Option<&NodeEntry>,
+) -> Result<NodeEntry, QmpError> {
+    let read_only = options.read_only == Some(true);
+    let (driver, store) = match blueprint(options)? {
+        Blueprint::Raw(raw) => {
+            let image = RawImage::open(*raw).map_err(QmpError::generic)?;
+            (options.variant.driver(), Store::Raw(Arc::new(image)))
+        }
+        Blueprint::Memory(size_bytes) => {
+            (options.variant.driver(), Store::Memory(Arc::new(MemoryImage::new(size_bytes))))
+        }
+        Blueprint::Null(size_bytes) => {
+            (options.variant.driver(), Store::Null(Arc::new(NullImage::new(size_bytes))))
+        }
+        Blueprint::Over(name) => {
+            let below = below.ok_or_else(|| {
+                QmpError::generic(format!("Cannot find device='{name}' nor node-name='{name}'"))
+            })?;
+            (BlockdevDriver::Raw, below.store.clone())
+        }
+    };
+    let below = below.map(|entry| entry.name.clone());
+    Ok(NodeEntry { name: name.to_owned(), driver, store, below, read_only })
+}
+
+/// The first half of opening a node again; nothing has changed yet. `None` where there is nothing to
+/// open.
+pub(super) fn prepare_reopen(
+    entry: &NodeEntry,
+    options: &BlockdevOptions,
+) -> Result<Option<Reopening>, QmpError> {
+    let unchangeable = |option: &str| {
+        QmpError::generic(format!("Cannot change the option '{option}' of node '{}'", entry.name))
+    };
+    if options.variant.driver() != entry.driver {
+        return Err(unchangeable("driver"));
+    }
+    match (blueprint(options)?, &entry.store) {
+        (Blueprint::Raw(raw), Store::Raw(image)) if entry.below.is_none() => {
+            image.prepare_reopen(*raw).map(Some).map_err(QmpError::generic)
+        }
+        (Blueprint::Memory(size_bytes), store @ Store::Memory(_))
+        | (Blueprint::Null(size_bytes), store @ Store::Null(_)) => {
+            if store.node().geometry().size_bytes != size_bytes {
+                return Err(unchangeable("size"));
+            }
+            Ok(None)
+        }
+        (Blueprint::Over(name), _) if entry.below.as_deref() == Some(name.as_str()) => Ok(None),
+        _ => Err(unchangeable("file")),
+    }
+}

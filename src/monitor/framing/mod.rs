@@ -1,0 +1,199 @@
+//! Input as a stream of JSON values, as QEMU reads it (qobject/json-streamer.c and -lexer.c).
+//!
+//! Knows: where a value ends, how much a value may cost, and the texts of QEMU's JSON errors. Must
+//! not know: sockets, or what a value asks for. Invariant: what comes out depends on the bytes and
+//! not on how they were cut into pieces; input that makes no sense is an error that is told, and
+//! the next sensible value is read again.
+
+mod lexer;
+mod parse;
+#[cfg(test)]
+mod tests;
+
+use serde_json::Value;
+
+use lexer::{State, Step, TokenKind};
+
+/// Why a piece of input is no JSON value, in QEMU's words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct JsonError(String);
+
+impl JsonError {
+    /// Bytes of input that an error repeats, so that an error costs less than what caused it.
+    const DETAIL_BYTES_MAX: usize = 1000;
+
+    fn parse(detail: &str) -> Self {
+        Self(format!("JSON parse error, {detail}"))
+    }
+
+    /// `token` is cut at its first NUL, as in QEMU, and at 1000 bytes, unlike there.
+    fn stray(token: &[u8]) -> Self {
+        let shown = token.split(|byte| *byte == 0).next().unwrap_or_default();
+        Self::parse(&format!("stray '{}'", Self::detail(shown)))
+    }
+
+    fn detail(bytes: &[u8]) -> String {
+        let cut = bytes.get(..Self::DETAIL_BYTES_MAX).unwrap_or(bytes);
+        String::from_utf8_lossy(cut).into_owned()
+    }
+}
+
+/// How much one value may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes in all tokens together; white space is free.
+    pub token_bytes_max: usize,
+    /// Tokens.
+    pub tokens_max: usize,
+    /// Objects and arrays within each other.
+    pub nesting_max: usize,
+}
+
+impl Limits {
+    /// QEMU's: 64 MiB, 2 Mi tokens, 1024 levels.
+    pub const QEMU: Self =
+        Self { token_bytes_max: 64 << 20, tokens_max: 2 << 20, nesting_max: 1 << 10 };
+}
+
+/// A token: its kind, and where it ends in the text. It begins where the one before it ends.
+#[derive(Debug, Clone, Copy)]
+struct Token {
+    kind: TokenKind,
+    end: usize,
+}
+
+/// Reads values out of a stream of bytes.
+#[derive(Debug)]
+pub struct Framer {
+    limits: Limits,
+    state: State,
+    /// The tokens of the value that is being read, without the white space between them, and the
+    /// beginning of the next token.
+    text: Vec<u8>,
+    tokens: Vec<Token>,
+    curlies: isize,
+    squares: isize,
+}
+
+impl Framer {
+    /// A reader at the beginning of its stream.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            state: State::Start,
+            text: Vec::new(),
+            tokens: Vec::new(),
+            curlies: 0,
+            squares: 0,
+        }
+    }
+
+    /// Read until a value, or what is none, is complete. Tells how many bytes were read; all of
+    /// them if nothing is complete. Bytes that were not read must be offered again.
+    pub fn feed(&mut self, bytes: &[u8]) -> (usize, Option<Result<Value, JsonError>>) {
+        let mut read = 0;
+        while let Some(byte) = bytes.get(read) {
+            let (consumed, complete) = self.feed_byte(*byte);
+            read += usize::from(consumed);
+            if complete.is_some() {
+                return (read, complete);
+            }
+        }
+        (read, None)
+    }
+
+    /// Whether the byte was consumed, and what is complete.
+    fn feed_byte(&mut self, byte: u8) -> (bool, Option<Result<Value, JsonError>>) {
+        match self.state.step(byte) {
+            Step::Skip => (true, None),
+            Step::Recovered => {
+                self.state = State::Start;
+                (false, None)
+            }
+            Step::Grow(state) => {
+                self.state = state;
+                self.text.push(byte);
+                let refused = self.check_token_bytes();
+                if refused.is_some() {
+                    // The rest of an endless token is one mistake, not a million.
+                    self.state = State::Recovery;
+                }
+                (true, refused)
+            }
+            Step::Last(kind) => {
+                self.text.push(byte);
+                (true, self.end_token(kind))
+            }
+            Step::Before(kind) => (false, self.end_token(kind)),
+            Step::Stray => {
+                self.text.push(byte);
+                let begin = self.tokens.last().map_or(0, |token| token.end);
+                let error = JsonError::stray(self.text.get(begin..).unwrap_or_default());
+                self.reset();
+                self.state = State::Recovery;
+                (true, Some(Err(error)))
+            }
+        }
+    }
+
+    fn end_token(&mut self, kind: TokenKind) -> Option<Result<Value, JsonError>> {
+        self.state = State::Start;
+        self.tokens.push(Token { kind, end: self.text.len() });
+        match kind {
+            TokenKind::LeftCurly => self.curlies += 1,
+            TokenKind::RightCurly => self.curlies -= 1,
+            TokenKind::LeftSquare => self.squares += 1,
+            TokenKind::RightSquare => self.squares -= 1,
+            _ => {}
+        }
+        let open = self.curlies > 0 || self.squares > 0;
+        if !open || self.curlies < 0 || self.squares < 0 {
+            let value = parse::parse(&self.tokens, &self.text);
+            self.reset();
+            return Some(value);
+        }
+        self.check_limits()
+    }
+
+    fn check_limits(&mut self) -> Option<Result<Value, JsonError>> {
+        if self.tokens.len() > self.limits.tokens_max {
+            return self.refuse("JSON token count limit exceeded");
+        }
+        if (self.curlies + self.squares).unsigned_abs() > self.limits.nesting_max {
+            return self.refuse("JSON nesting depth limit exceeded");
+        }
+        self.check_token_bytes()
+    }
+
+    fn check_token_bytes(&mut self) -> Option<Result<Value, JsonError>> {
+        if self.text.len() > self.limits.token_bytes_max {
+            return self.refuse("JSON token size limit exceeded");
+        }
+        None
+    }
+
+    fn refuse(&mut self, text: &str) -> Option<Result<Value, JsonError>> {
+        self.reset();
+        Some(Err(JsonError(text.to_owned())))
+    }
+
+    /// Forget the value that was being read, and give back the memory of a large one.
+    fn reset(&mut self) {
+        const KEPT_BYTES: usize = 16 << 10;
+        self.state = State::Start;
+        self.text.clear();
+        self.text.shrink_to(KEPT_BYTES);
+        self.tokens.clear();
+        self.tokens.shrink_to(KEPT_BYTES / size_of::<Token>());
+        self.curlies = 0;
+        self.squares = 0;
+    }
+}
+
+impl Default for Framer {
+    fn default() -> Self {
+        Self::new(Limits::QEMU)
+    }
+}

@@ -1,0 +1,280 @@
+//! One client's session: from bytes to commands, in the order and under the conditions of QEMU
+//! (monitor/qmp.c, qapi/qmp-dispatch.c).
+//!
+//! Knows: negotiation, the shape of a command, which command may overtake which, and how much may
+//! wait. Must not know: sockets, threads, clocks, or what a command does. Invariant: every complete
+//! piece of input is answered exactly once; in-band commands begin one at a time, in the order in
+//! which they came, each after the one before it was answered.
+
+mod request;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::mem;
+
+use serde_json::{Map, Value, json};
+
+use self::request::{Request, enabled_capabilities};
+use super::CommandSpec;
+use super::framing::{Framer, JsonError};
+use super::message;
+use crate::qapi::{ErrorClass, QmpError};
+
+/// Looks a command up by name.
+pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<CommandSpec>;
+
+/// A command to be run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Call {
+    /// Whether it runs at once, whatever else is running. Otherwise [`Session::answered`] is to be
+    /// called when it is answered.
+    pub oob: bool,
+    /// Its name; [`Lookup`] knows it.
+    pub name: String,
+    /// Its arguments, unchecked.
+    pub arguments: Map<String, Value>,
+    /// What the answer must repeat.
+    pub id: Option<Value>,
+}
+
+/// What is to be done for a client.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// Send this message.
+    Send(Value),
+    /// Run this command.
+    Run(Call),
+    /// Close the connection: this is no QMP client.
+    HangUp(&'static str),
+}
+
+/// What the client has negotiated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Negotiating,
+    Commands { oob: bool },
+}
+
+/// The state of one client.
+#[derive(Debug)]
+pub struct Session {
+    mode: Mode,
+    prelude: Prelude,
+    framer: Framer,
+    /// Bytes that came and were not read yet, from `input_read` on.
+    input: Vec<u8>,
+    input_read: usize,
+    /// In-band commands that wait for the one before them.
+    queue: VecDeque<Result<Value, JsonError>>,
+    /// Whether an in-band command has begun and is not answered.
+    running: bool,
+}
+
+impl Session {
+    /// In-band commands that may wait while another runs, with OOB (`QMP_REQ_QUEUE_LEN_MAX`).
+    /// Without OOB none may.
+    pub const QUEUED_MAX: usize = 8;
+
+    /// A client that has said nothing yet.
+    #[must_use]
+    pub fn new(framer: Framer) -> Self {
+        Self {
+            mode: Mode::Negotiating,
+            prelude: Prelude::default(),
+            framer,
+            input: Vec::new(),
+            input_read: 0,
+            queue: VecDeque::new(),
+            running: false,
+        }
+    }
+
+    /// Take bytes from the client. [`Session::poll`] tells what they amount to.
+    pub fn receive(&mut self, bytes: &[u8]) {
+        self.input.drain(..mem::take(&mut self.input_read));
+        self.input.extend_from_slice(bytes);
+    }
+
+    /// Whether more input would be looked at now. While not, reading on would only take memory.
+    #[must_use]
+    pub fn wants_input(&self) -> bool {
+        self.has_room() && self.is_drained()
+    }
+
+    /// Whether the client has negotiated, and so hears of events.
+    #[must_use]
+    pub fn wants_events(&self) -> bool {
+        self.mode != Mode::Negotiating
+    }
+
+    /// Whether everything that came complete has been answered.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        !self.running && self.queue.is_empty() && self.is_drained()
+    }
+
+    /// The in-band command that [`Session::poll`] began is answered.
+    pub fn answered(&mut self) {
+        self.running = false;
+    }
+
+    /// What is to be done next, if anything.
+    pub fn poll(&mut self, lookup: Lookup) -> Option<Step> {
+        loop {
+            if !self.running
+                && let Some(input) = self.queue.pop_front()
+            {
+                return Some(self.begin(input, lookup));
+            }
+            if !self.has_room() {
+                return None;
+            }
+            match self.read_value()? {
+                Err(reason) => return Some(Step::HangUp(reason)),
+                Ok(Ok(value)) if request::is_oob(&value) => return Some(self.oob(value, lookup)),
+                Ok(in_band) => self.queue.push_back(in_band),
+            }
+        }
+    }
+
+    /// Whether [`Session::poll`] can make nothing of the input so far.
+    fn is_drained(&self) -> bool {
+        self.input_read == self.input.len() || self.prelude == Prelude::Watching
+    }
+
+    fn has_room(&self) -> bool {
+        match self.mode {
+            Mode::Commands { oob: true } => self.queue.len() < Self::QUEUED_MAX,
+            _ => !self.running && self.queue.is_empty(),
+        }
+    }
+
+    /// The next complete piece of input, or why the client must go.
+    fn read_value(&mut self) -> Option<Result<Result<Value, JsonError>, &'static str>> {
+        let unread = self.input.get(self.input_read..).unwrap_or_default();
+        match self.prelude.look_at(unread) {
+            Look::Undecided => return None,
+            Look::Http => return Some(Err("it speaks HTTP")),
+            Look::Other => {}
+        }
+        let (read, value) = self.framer.feed(unread);
+        self.input_read += read;
+        value.map(Ok)
+    }
+
+    fn begin(&mut self, input: Result<Value, JsonError>, lookup: Lookup) -> Step {
+        let value = match input {
+            Ok(value) => value,
+            Err(error) => return refuse(QmpError::generic(error), None),
+        };
+        let (id, request) = request::read(value, self.has_oob());
+        match request.and_then(|request| self.dispatch(request, lookup)) {
+            Err(error) => refuse(error, id),
+            Ok(None) => Step::Send(message::response(Ok(json!({})), id)),
+            Ok(Some(Request { name, arguments })) => {
+                self.running = true;
+                Step::Run(Call { oob: false, name, arguments, id })
+            }
+        }
+    }
+
+    fn oob(&mut self, value: Value, lookup: Lookup) -> Step {
+        let (id, request) = request::read(value, self.has_oob());
+        let checked = request.and_then(|request| {
+            let spec = self.spec(&request.name, lookup)?;
+            if !spec.allow_oob {
+                let name = &request.name;
+                return Err(QmpError::generic(format!("The command {name} does not support OOB")));
+            }
+            Ok(request)
+        });
+        match checked {
+            Err(error) => refuse(error, id),
+            Ok(Request { name, arguments }) => Step::Run(Call { oob: true, name, arguments, id }),
+        }
+    }
+
+    fn has_oob(&self) -> bool {
+        self.mode == Mode::Commands { oob: true }
+    }
+
+    fn spec(&self, name: &str, lookup: Lookup) -> Result<CommandSpec, QmpError> {
+        if name == OWN_COMMAND {
+            return Ok(CommandSpec { allow_oob: false });
+        }
+        let not_found = |text: String| Err(QmpError::new(ErrorClass::CommandNotFound, text));
+        if self.mode == Mode::Negotiating {
+            let text = "Expecting capabilities negotiation with 'qmp_capabilities'";
+            return not_found(text.to_owned());
+        }
+        lookup(name).map_or_else(|| not_found(format!("The command {name} has not been found")), Ok)
+    }
+
+    /// Check an in-band command, and run it here if it is the session's own. Returns it otherwise.
+    fn dispatch(&mut self, request: Request, lookup: Lookup) -> Result<Option<Request>, QmpError> {
+        self.spec(&request.name, lookup)?;
+        if request.name != OWN_COMMAND {
+            return Ok(Some(request));
+        }
+        let capabilities = enabled_capabilities(&request.arguments)?;
+        if self.mode != Mode::Negotiating {
+            return Err(QmpError::new(
+                ErrorClass::CommandNotFound,
+                "Capabilities negotiation is already complete, command ignored",
+            ));
+        }
+        self.mode = Mode::Commands { oob: capabilities.oob };
+        Ok(None)
+    }
+}
+
+/// The command that the session runs itself.
+const OWN_COMMAND: &str = "qmp_capabilities";
+
+fn refuse(error: QmpError, id: Option<Value>) -> Step {
+    Step::Send(message::response(Err(error), id))
+}
+
+/// Watches the first bytes of a session for HTTP. A web page can make a browser of the same machine send
+/// a request to any port of it, and the body of that request may hold commands.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Prelude {
+    #[default]
+    Watching,
+    Done,
+}
+
+enum Look {
+    Undecided,
+    Http,
+    Other,
+}
+
+impl Prelude {
+    const METHODS: [&[u8]; 9] = [
+        b"GET ",
+        b"POST ",
+        b"PUT ",
+        b"HEAD ",
+        b"PATCH ",
+        b"DELETE ",
+        b"OPTIONS ",
+        b"CONNECT ",
+        b"TRACE ",
+    ];
+
+    fn look_at(&mut self, input: &[u8]) -> Look {
+        if *self == Self::Done {
+            return Look::Other;
+        }
+        if Self::METHODS.iter().any(|method| input.starts_with(method)) {
+            return Look::Http;
+        }
+        if Self::METHODS.iter().any(|method| method.starts_with(input)) {
+            return Look::Undecided;
+        }
+        *self = Self::Done;
+        Look::Other
+    }
+}

@@ -1,0 +1,158 @@
+//! The daemon's command line: words in, the monitor's own commands out.
+//!
+//! Knows: flags, `--disk` lists and `--config` files, which are three spellings of the same options
+//! ([`DiskSpec`]). Must not know: how a command is carried out. Invariant: a disk made here is made
+//! by the same `blockdev-add` and `block-export-add` that an operator could send.
+
+mod config;
+mod disk;
+
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+
+pub use disk::{AioChoice, CacheChoice, DiscardChoice, DiskPlan, DiskSpec, Format};
+
+use crate::monitor::Address;
+
+/// What `--print-capabilities` prints: QEMU's docs/interop/vhost-user.rst, "Backend program
+/// conventions", type "block".
+pub const CAPABILITIES: &str = r#"{"type":"block","features":["read-only","blk-file"]}"#;
+
+const EXAMPLES: &str = "\
+Examples:
+  A disk in memory, and a monitor to break it with:
+    blkfaultd --memory 1G --socket-path /tmp/disk0.sock --monitor unix:/tmp/monitor
+
+  An image around the host's page cache, four queues, monitors for programs and for telnet:
+    blkfaultd --blk-file disk.img --cache none --num-queues 4 --socket-path /tmp/disk0.sock \\
+              --monitor unix:/tmp/monitor --monitor tcp:127.0.0.1:4444
+
+  Two disks, and a second path to the first one's store:
+    blkfaultd --monitor unix:/tmp/monitor \\
+              --disk id=a,blk-file=a.img,socket-path=/tmp/a.sock \\
+              --disk id=b,memory=64M,socket-path=/tmp/b.sock \\
+              --disk id=a2,store=a,socket-path=/tmp/a2.sock
+
+  The same from a file: {\"monitor\": [\"unix:/tmp/monitor\"],
+                         \"disks\": [{\"id\": \"a\", \"blk-file\": \"a.img\", \"socket-path\": \"/tmp/a.sock\"}]}
+    blkfaultd --config disks.json
+
+  QEMU attaches a disk with:
+    -object memory-backend-memfd,id=mem,size=1G,share=on -machine memory-backend=mem
+    -chardev socket,id=c0,path=/tmp/disk0.sock,reconnect=1
+    -device vhost-user-blk-pci,chardev=c0,num-queues=4
+
+Exit status:
+  0  ended on request (SIGTERM, SIGINT, SIGHUP or quit)
+  1  something could not be opened, locked, bound or served
+  2  wrong usage
+
+The environment variable BLKFAULT_LOG chooses what is logged on standard error: error, warn (the
+default), info, debug or trace.";
+
+/// A disk that fails on command: serves images to guests over vhost-user-blk, and takes commands
+/// that break them over QMP.
+#[derive(Debug, Parser)]
+#[command(name = "blkfaultd", version, max_term_width = 100, after_long_help = EXAMPLES)]
+#[command(after_help = "More with --help, and examples.")]
+pub struct Options {
+    /// Print what this back end can do, as JSON, and exit.  Everything else is ignored.
+    ///
+    /// Example: blkfaultd --print-capabilities
+    #[arg(long)]
+    pub print_capabilities: bool,
+
+    #[command(flatten)]
+    disk: DiskSpec,
+
+    /// One more disk: the disk options without dashes, separated by commas (a comma in a value is
+    /// written twice).  May be repeated.
+    ///
+    /// Example: --disk id=b,memory=64M,socket-path=/tmp/b.sock
+    #[arg(long = "disk", value_name = "KEY=VALUE,...", help_heading = "Several disks")]
+    disks: Vec<String>,
+
+    /// Read disks, monitors and the pidfile from a JSON file: an object with "disks" (a list of
+    /// objects whose members are the disk options), "monitor" (a list of addresses) and "pidfile".
+    ///
+    /// Example: --config disks.json
+    #[arg(long, value_name = "FILE", help_heading = "Several disks")]
+    config: Option<PathBuf>,
+
+    /// Take QMP commands here: unix:PATH or tcp:HOST:PORT.  May be repeated.  An address beyond
+    /// this machine needs ",remote=on", because whoever reaches it commands the disks.
+    ///
+    /// Example: --monitor unix:/tmp/monitor --monitor tcp:127.0.0.1:4444
+    #[arg(long = "monitor", value_name = "ADDRESS", help_heading = "Control")]
+    monitors: Vec<Address>,
+
+    /// Write the process id here once ready, and hold a lock on the file until the end.
+    ///
+    /// Example: --pidfile /run/blkfaultd.pid
+    #[arg(long, value_name = "FILE", help_heading = "Control")]
+    pidfile: Option<PathBuf>,
+}
+
+/// Everything the command line asked for.
+#[derive(Debug)]
+pub struct Plan {
+    /// The disks, in order.
+    pub disks: Vec<DiskPlan>,
+    /// Where to take commands.
+    pub monitors: Vec<Address>,
+    /// Where to write the process id.
+    pub pidfile: Option<PathBuf>,
+}
+
+/// The command line as `clap` knows it, for help, completion and manual pages.
+#[must_use]
+pub fn command() -> clap::Command {
+    Options::command()
+}
+
+/// Whether the arguments ask for the capabilities, whatever else they say.
+#[must_use]
+pub fn asks_for_capabilities<'a>(mut arguments: impl Iterator<Item = &'a std::ffi::OsStr>) -> bool {
+    arguments.any(|argument| argument == "--print-capabilities")
+}
+
+impl Options {
+    /// Everything that was asked for, from flags and files together.
+    ///
+    /// # Errors
+    /// Options that make no sense together, and files that cannot be read or understood.
+    pub fn plan(self) -> Result<Plan, clap::Error> {
+        self.into_plan().map_err(|message| command().error(ErrorKind::ValueValidation, message))
+    }
+
+    fn into_plan(self) -> Result<Plan, String> {
+        let mut specs = Vec::new();
+        let mut monitors = self.monitors;
+        let mut pidfile = self.pidfile;
+        if self.disk.is_given() {
+            specs.push(("the disk".to_owned(), self.disk));
+        }
+        for text in &self.disks {
+            let at = format!("--disk '{text}'");
+            let spec = DiskSpec::from_list(text).map_err(|error| format!("{at}: {error}"))?;
+            specs.push((at, spec));
+        }
+        if let Some(path) = &self.config {
+            let file = config::read(path)?;
+            specs.extend(file.disks);
+            monitors.extend(file.monitors);
+            pidfile = pidfile.or(file.pidfile);
+        }
+        if specs.is_empty() && monitors.is_empty() {
+            return Err("nothing to do: give a disk (--memory SIZE or --blk-file PATH, with \
+                        --socket-path PATH) or a --monitor to add disks by command"
+                .to_owned());
+        }
+        Ok(Plan { disks: disk::plan(specs)?, monitors, pidfile })
+    }
+}
+
+#[cfg(test)]
+mod tests;

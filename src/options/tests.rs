@@ -1,0 +1,134 @@
+use super::*;
+use crate::qapi::types::{BlockdevOptionsVariant, BlockdevRef};
+
+fn plan_of(arguments: &[&str]) -> Result<Plan, String> {
+    let arguments = std::iter::once("blkfaultd").chain(arguments.iter().copied());
+    let options = Options::try_parse_from(arguments).map_err(|error| error.to_string())?;
+    options.plan().map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_command_line_is_well_formed() {
+    command().debug_assert();
+}
+
+#[test]
+fn the_flags_of_one_disk_are_the_commands_that_make_it() {
+    let plan = plan_of(&[
+        "--blk-file",
+        "/no/such.img",
+        "--socket-path",
+        "/s",
+        "--cache",
+        "none",
+        "--serial",
+        "S",
+        "--num-queues",
+        "4",
+        "--block-size",
+        "4K",
+        "--read-only",
+        "--id",
+        "db",
+    ])
+    .unwrap();
+    let [disk] = &plan.disks[..] else { panic!("one disk, not {:?}", plan.disks) };
+    let node = disk.node.as_ref().unwrap();
+    assert_eq!(node.node_name.as_deref(), Some("db"));
+    let BlockdevOptionsVariant::Raw(raw) = &node.variant else { panic!("{node:?}") };
+    let BlockdevRef::Definition(file) = &raw.file else { panic!("{raw:?}") };
+    assert_eq!(file.cache.as_ref().unwrap().direct, Some(true));
+    assert_eq!(disk.export.writable, Some(false));
+    assert_eq!((disk.export.id.as_str(), disk.export.node_name.as_str()), ("db", "db"));
+}
+
+#[test]
+fn several_disks_are_numbered_and_may_share_a_store() {
+    let plan = plan_of(&[
+        "--memory",
+        "1M",
+        "--socket-path",
+        "/a",
+        "--disk",
+        "format=null,size=2M,socket-path=/b",
+        "--disk",
+        "id=second-path,store=disk0,fd=3",
+        "--monitor",
+        "unix:/m",
+        "--monitor",
+        "tcp:127.0.0.1:4444",
+        "--pidfile",
+        "/p",
+    ])
+    .unwrap();
+    let names: Vec<_> =
+        plan.disks.iter().map(|d| (&d.export.id[..], &d.export.node_name[..])).collect();
+    assert_eq!(names, [("disk0", "disk0"), ("disk1", "disk1"), ("second-path", "disk0")]);
+    assert!(plan.disks[2].node.is_none());
+    assert_eq!(plan.monitors.len(), 2);
+    assert_eq!(plan.pidfile, Some("/p".into()));
+}
+
+#[test]
+fn a_comma_in_a_value_is_written_twice() {
+    let plan = plan_of(&["--disk", "memory=1M,socket-path=/a,,b,id=x,,"]).unwrap();
+    assert_eq!(plan.disks[0].export.id, "x,");
+}
+
+#[test]
+fn options_that_make_no_sense_are_refused_by_name() {
+    let cases: &[(&[&str], &str)] = &[
+        (&[], "nothing to do"),
+        (&["--memory", "1M"], "--socket-path"),
+        (&["--memory", "1Q", "--socket-path", "/s"], "such as 64M"),
+        (&["--socket-path", "/s"], "--blk-file PATH"),
+        (&["--socket-path", "/s", "--fd", "3", "--memory", "1M"], "cannot be used with"),
+        (&["--socket-path", "/s", "--fd", "-3", "--memory", "1M"], "--fd"),
+        (&["--blk-file", "f", "--memory", "1M", "--socket-path", "/s"], "cannot be used with"),
+        (&["--blk-file", "f", "--format", "vmdk", "--socket-path", "/s"], "possible values: raw"),
+        (
+            &["--blk-file", "f", "--format", "null", "--socket-path", "/s"],
+            "--blk-file goes with --format raw",
+        ),
+        (&["--format", "memory", "--socket-path", "/s"], "needs --memory"),
+        (
+            &["--memory", "1M", "--aio", "threads", "--socket-path", "/s"],
+            "--aio goes with --format raw",
+        ),
+        (&["--memory", "1M", "--num-queues", "257", "--socket-path", "/s"], "1..=256"),
+        (&["--memory", "1M", "--num-queues", "0", "--socket-path", "/s"], "1..=256"),
+        (&["--memory", "1M", "--read-only=maybe", "--socket-path", "/s"], "expected on or off"),
+        (&["--disk", "memory=1M,socket-path=/s,sireal=x"], "'--serial'"),
+        (
+            &["--disk", "memory=1M,socket-path=/s", "--disk", "id=disk0,memory=1M,socket-path=/t"],
+            "two disks have the id 'disk0'",
+        ),
+        (&["--disk", "store=a,socket-path=/s"], "no disk has that id"),
+        (&["--disk", "store=disk0,socket-path=/s"], "no store of its own"),
+        (&["--disk", "store=a,memory=1M,socket-path=/s"], "cannot be used with"),
+        (&["--disk", ""], "--disk ''"),
+        (&["--config", "/no/such/file"], "--config /no/such/file: "),
+    ];
+    for (arguments, expected) in cases {
+        let error = plan_of(arguments).map(|plan| format!("{plan:?}")).unwrap_err();
+        assert!(error.contains(expected), "{arguments:?}: {error}");
+    }
+}
+
+#[test]
+fn capabilities_are_json_and_outrank_everything_else() {
+    let arguments = ["--nonsense", "--print-capabilities"].map(std::ffi::OsStr::new);
+    assert!(asks_for_capabilities(arguments.into_iter()));
+    let capabilities: serde_json::Value = serde_json::from_str(CAPABILITIES).unwrap();
+    assert_eq!(capabilities["type"], "block");
+}
+
+#[test]
+fn every_option_has_help_with_an_example() {
+    for argument in command().get_arguments() {
+        let name = argument.get_id();
+        let help = argument.get_long_help().unwrap_or_else(|| panic!("{name}")).to_string();
+        let example = help.split("Example: ").nth(1).unwrap_or_else(|| panic!("{name}: {help}"));
+        assert!(example.contains(argument.get_long().unwrap()), "{name}: {help}");
+    }
+}

@@ -1,0 +1,180 @@
+//! Unix sockets at paths.
+//!
+//! Knows: how to listen at a path that a dead process left behind, without taking one from a living
+//! process, and how to leave nothing behind. Must not know: what is said on the socket. Invariant:
+//! the socket is never open to another user, not even between two system calls, and whatever the
+//! process's umask is.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, fchmod};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
+};
+
+/// A path at which this process listens. Dropping it removes the path, if it still is ours.
+#[derive(Debug)]
+pub struct SocketPath {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+/// Why a process cannot listen at a path.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Somebody answers there.
+    #[error("'{}' is in use by a running daemon", .0.display())]
+    InUse(PathBuf),
+    /// Something is there that is no socket.
+    #[error("'{}' exists and is not a socket", .0.display())]
+    NotASocket(PathBuf),
+    /// The host refused.
+    #[error("cannot listen at '{}': {error}", path.display())]
+    Host {
+        /// The path.
+        path: PathBuf,
+        /// What it said.
+        error: io::Error,
+    },
+}
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 128;
+
+impl SocketPath {
+    /// Listen at a path with mode 0600. A socket there on which nobody listens is replaced.
+    ///
+    /// # Errors
+    /// When somebody listens there, something else is there, or the host refuses.
+    pub fn listen(path: &Path) -> Result<(UnixListener, Self), ListenError> {
+        let host = |error: io::Error| ListenError::Host { path: path.to_owned(), error };
+        let socket = bound(path).or_else(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                remove_stale(path)?;
+                bound(path).map_err(host)
+            }
+            _ => Err(host(error)),
+        })?;
+        let metadata = fs::symlink_metadata(path).map_err(host)?;
+        let ours = Self { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() };
+        listen(&socket, BACKLOG).map_err(|errno| host(errno.into()))?;
+        Ok((UnixListener::from(socket), ours))
+    }
+
+    /// The path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for SocketPath {
+    fn drop(&mut self) {
+        let Ok(metadata) = fs::symlink_metadata(&self.path) else { return };
+        if (metadata.dev(), metadata.ino()) == (self.device, self.inode) {
+            // Nobody is left to be told of a failure, and a stale path is replaced by the next.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// A socket at the path on which nobody can connect yet.
+fn bound(path: &Path) -> io::Result<OwnedFd> {
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    // The kernel gives the path the mode of the socket (`unix_bind_bsd`), less the umask.
+    fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    bind(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(socket)
+}
+
+fn remove_stale(path: &Path) -> Result<(), ListenError> {
+    let host = |error: io::Error| ListenError::Host { path: path.to_owned(), error };
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(ListenError::NotASocket(path.to_owned()));
+        }
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(host(error)),
+    }
+    match try_connect(path) {
+        Err(Errno::CONNREFUSED) => {
+            log::info!("replacing '{}', on which nobody listens", path.display());
+            fs::remove_file(path).map_err(host)
+        }
+        Err(Errno::NOENT) => Ok(()),
+        // A full backlog, for example: somebody is there.
+        Ok(()) | Err(_) => Err(ListenError::InUse(path.to_owned())),
+    }
+}
+
+/// Whether somebody listens, without waiting for a listener that is too busy to accept.
+fn try_connect(path: &Path) -> rustix::io::Result<()> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    connect(&socket, &SocketAddrUnix::new(path)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn a_socket_is_for_its_owner_only_and_gone_when_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let (_listener, ours) = SocketPath::listen(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        UnixStream::connect(&path).unwrap();
+        drop(ours);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_stale_socket_is_replaced_and_a_living_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        drop(UnixListener::bind(&path).unwrap());
+        let (listener, _ours) = SocketPath::listen(&path).unwrap();
+        let error = SocketPath::listen(&path).unwrap_err();
+        assert!(matches!(error, ListenError::InUse(_)), "{error}");
+        assert!(error.to_string().ends_with("is in use by a running daemon"), "{error}");
+        assert!(path.exists());
+        // The one that asked whether somebody is there is the only one who came.
+        listener.set_nonblocking(true).unwrap();
+        assert!(listener.accept().is_ok());
+        assert!(listener.accept().is_err());
+    }
+
+    #[test]
+    fn what_is_no_socket_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "precious").unwrap();
+        let error = SocketPath::listen(&path).unwrap_err();
+        assert!(matches!(error, ListenError::NotASocket(_)), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"precious");
+        let error = SocketPath::listen(&folder.path().join("no/such/folder")).unwrap_err();
+        assert!(matches!(error, ListenError::Host { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_path_that_is_somebody_elses_by_now_is_not_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let (_listener, ours) = SocketPath::listen(&path).unwrap();
+        fs::rename(&path, folder.path().join("moved")).unwrap();
+        let (_other, _theirs) = SocketPath::listen(&path).unwrap();
+        drop(ours);
+        assert!(path.exists());
+    }
+}

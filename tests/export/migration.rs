@@ -1,0 +1,139 @@
+//! A guest that is watched while it migrates: every page that the device writes is in the log.
+
+use std::os::fd::AsFd;
+
+use crate::support::backend::{DISK_BYTES, Served, options};
+use crate::support::front::{Ask, Desc, Front, Queue, Refusal, Region, feature, header, kind};
+use crate::support::nodes::{HoldingNode, MemoryNode};
+
+const PAGE: u64 = 4096;
+/// Guest memory of these stories: 64 pages of log are 2 MiB, so much more than a byte.
+const LAYOUT: &[(u64, u64)] = &[(0, 16 << 20), (1 << 30, 1 << 20)];
+const LOG_BYTES: u64 = ((1 << 30) + (1 << 20)) / PAGE / 8;
+
+/// The front end's side of the log.
+struct Log(std::sync::Arc<Region>);
+
+impl Log {
+    fn new() -> Self {
+        Self(Region::new(0, LOG_BYTES))
+    }
+
+    fn give(&self, front: &Front, bytes: u64) -> Result<(), Refusal> {
+        let body = [bytes.to_ne_bytes(), 0u64.to_ne_bytes()].concat();
+        front.wire.ask_with(Ask::SetLogBase, &body, self.0.memfd().as_fd()).map(|_| ())
+    }
+
+    /// The pages marked since the last call.
+    fn take(&self) -> Vec<u64> {
+        let mut bytes = vec![0; LOG_BYTES as usize];
+        self.0.read(0, &mut bytes);
+        self.0.write(0, &vec![0; LOG_BYTES as usize]);
+        let pages =
+            (0..LOG_BYTES * 8).filter(|page| bytes[*page as usize / 8] & 1 << (page % 8) != 0);
+        pages.collect()
+    }
+}
+
+struct Stage {
+    front: Front,
+    queue: Queue,
+    log: Log,
+    header_at: u64,
+    status_at: u64,
+}
+
+impl Stage {
+    fn new(served: &Served) -> Self {
+        let mut front = Front::with_memory(&served.socket, LAYOUT);
+        front.negotiate(feature::ALL);
+        let queue = front.start_queues(1, 16).remove(0);
+        let [header_at, status_at] = [16, 1].map(|bytes| front.memory.allocate(bytes, PAGE));
+        Self { front, queue, log: Log::new(), header_at, status_at }
+    }
+
+    fn begin(&mut self) {
+        self.log.give(&self.front, LOG_BYTES).expect("SET_LOG_BASE");
+        self.front.accept_exactly(self.front.accepted | feature::LOG_ALL);
+    }
+
+    fn end(&mut self) {
+        self.front.accept_exactly(self.front.accepted & !feature::LOG_ALL);
+    }
+
+    fn submit(&mut self, wanted: u32, data: Desc) {
+        self.front.memory.write(self.header_at, &header(wanted, 0));
+        let (head, tail) = (Desc::readable(self.header_at, 16), Desc::writable(self.status_at, 1));
+        self.queue.submit_chain(&[head, data, tail]);
+        self.queue.kick();
+    }
+
+    /// The pages that the device writes for any request: used ring and status.
+    fn always(&self) -> Vec<u64> {
+        vec![self.queue.layout.used / PAGE, self.status_at / PAGE]
+    }
+}
+
+#[test]
+fn every_page_that_the_device_writes_is_logged_and_no_other() {
+    let served = Served::over(MemoryNode::new(DISK_BYTES), options(1));
+    let mut stage = Stage::new(&served);
+    let far = 1 << 30;
+    stage.submit(kind::IN, Desc::writable(far, 512));
+    stage.queue.answer();
+    assert_eq!(stage.log.take(), [0; 0], "nobody migrates yet");
+
+    stage.begin();
+    // From the last byte of one page over a whole one to the first of another.
+    stage.submit(kind::IN, Desc::writable(far + PAGE - 512, 512 + 4096 + 512));
+    stage.queue.answer();
+    let mut expected = stage.always();
+    expected.extend([far / PAGE, far / PAGE + 1, far / PAGE + 2]);
+    assert_eq!(stage.log.take(), expected);
+
+    stage.submit(kind::OUT, Desc::readable(far, 4096));
+    stage.queue.answer();
+    assert_eq!(stage.log.take(), stage.always(), "a write of the guest is a read of its memory");
+
+    stage.submit(kind::GET_ID, Desc::writable(far + 8 * PAGE, 20));
+    stage.queue.answer();
+    expected = stage.always();
+    expected.push(far / PAGE + 8);
+    assert_eq!(stage.log.take(), expected);
+
+    stage.end();
+    stage.submit(kind::IN, Desc::writable(far, 512));
+    stage.queue.answer();
+    assert_eq!(stage.log.take(), [0; 0], "nobody migrates any more");
+}
+
+#[test]
+fn a_read_that_was_on_its_way_is_logged_when_it_ends() {
+    let node = HoldingNode::new(DISK_BYTES);
+    let served = Served::over(node.clone(), options(1));
+    let mut stage = Stage::new(&served);
+    node.shut();
+    stage.submit(kind::IN, Desc::writable(8 << 20, 4096));
+    node.wait_held(1);
+    stage.begin();
+    stage.log.take();
+    node.open();
+    stage.queue.answer();
+    assert!(stage.log.take().contains(&((8 << 20) / PAGE)));
+}
+
+#[test]
+fn a_log_that_does_not_cover_the_memory_is_refused() {
+    let served = Served::over(MemoryNode::new(DISK_BYTES), options(1));
+    for bytes in [LOG_BYTES - 1, 1, 0, LOG_BYTES + 1, u64::MAX] {
+        let stage = Stage::new(&served);
+        assert!(stage.log.give(&stage.front, bytes).is_err(), "{bytes} bytes");
+        assert!(!stage.queue.broken_within(std::time::Duration::ZERO));
+        drop(stage);
+        served.wait_disconnected();
+    }
+    let mut next = Stage::new(&served);
+    assert!(next.queue.is_alive());
+    next.begin();
+    assert!(next.queue.is_alive());
+}

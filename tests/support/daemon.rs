@@ -1,0 +1,167 @@
+//! `blkfaultd` as a process: started, ended, killed, started again.
+//!
+//! Knows: its command line, its ready line, the monitor's commands that many stories use. Must not
+//! know: what is tested. Invariant: the process is gone when its [`Daemon`] is dropped, or when the
+//! thread that started it ends.
+
+#![allow(dead_code, missing_docs, unreachable_pub, reason = "each test binary uses a part")]
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use super::operator::Operator;
+
+/// Longest that it may take to be ready or to end; far beyond what it needs on a busy machine.
+const WAIT: Duration = Duration::from_secs(60);
+
+/// A running daemon.
+#[derive(Debug)]
+pub struct Daemon {
+    command: Command,
+    child: Child,
+    directory: PathBuf,
+}
+
+impl Daemon {
+    /// Serve one disk, `disk0`, with these options; sockets and log lie in the directory.
+    pub fn start(directory: &Path, options: &[&str]) -> Self {
+        Self::start_inside(directory, &[], options)
+    }
+
+    /// The same by another program, which must become the daemon (`nsenter`).
+    pub fn start_inside(directory: &Path, wrapper: &[&str], options: &[&str]) -> Self {
+        let mut command = program(directory, wrapper);
+        command.args(["--id", "disk0", "--socket-path"]).arg(directory.join("disk0"));
+        command.args(options);
+        Self::spawn(command, directory)
+    }
+
+    /// Serve several disks, each given as `--disk` takes them, from `id=ID` on and without a socket:
+    /// that is `ID` in the directory.
+    pub fn start_disks(directory: &Path, disks: &[&str]) -> Self {
+        let mut command = program(directory, &[]);
+        for disk in disks {
+            let id = disk.strip_prefix("id=").expect("id= comes first").split(',').next();
+            let socket = directory.join(id.expect("an id"));
+            command.arg("--disk").arg(format!("{disk},socket-path={}", socket.display()));
+        }
+        Self::spawn(command, directory)
+    }
+
+    fn spawn(mut command: Command, directory: &Path) -> Self {
+        let child = spawn_until_ready(&mut command, directory);
+        Self { command, child, directory: directory.to_owned() }
+    }
+
+    /// The vhost-user socket of the disk.
+    pub fn socket(&self, id: &str) -> PathBuf {
+        self.directory.join(id)
+    }
+
+    /// A new connection to the monitor.
+    pub fn operator(&self) -> Operator {
+        Operator::connect(&self.monitor())
+    }
+
+    /// The monitor's socket.
+    pub fn monitor(&self) -> PathBuf {
+        self.directory.join("monitor")
+    }
+
+    /// What the daemon has said on stderr so far, in all its lives.
+    pub fn log(&self) -> String {
+        read(&self.directory.join("daemon.log"))
+    }
+
+    /// The process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Kill it without a warning and start it again.
+    pub fn kill_and_start_again(&mut self) {
+        self.child.kill().expect("kill");
+        self.child.wait().expect("wait");
+        self.child = spawn_until_ready(&mut self.command, &self.directory);
+    }
+
+    /// Ask it to end (SIGTERM) and wait for that.
+    pub fn terminate(mut self) -> ExitStatus {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::TERM).expect("SIGTERM");
+        let deadline = Instant::now() + WAIT;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("wait") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the daemon does not end: {}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the daemon's last words:\n{}", tail(&self.log()));
+        }
+    }
+}
+
+/// The last part of a long text.
+pub fn tail(text: &str) -> &str {
+    const CHARACTERS: usize = 4000;
+    let at = text.char_indices().nth_back(CHARACTERS).map_or(0, |(at, _)| at);
+    &text[at..]
+}
+
+fn read(path: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
+}
+
+fn program(directory: &Path, wrapper: &[&str]) -> Command {
+    // The signal ends it with the thread that started it, however that ends.
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]).args(wrapper).arg(env!("CARGO_BIN_EXE_blkfaultd"));
+    command.arg("--monitor").arg(format!("unix:{}", directory.join("monitor").display()));
+    command
+}
+
+/// Start it and wait for the line on stdout that says it is ready.
+fn spawn_until_ready(command: &mut Command, directory: &Path) -> Child {
+    let (stdout, log) = (directory.join("daemon.out"), directory.join("daemon.log"));
+    let append = |path: &Path| File::options().create(true).append(true).open(path);
+    command.stdin(Stdio::null()).stdout(File::create(&stdout).expect("a file for stdout"));
+    command.stderr(append(&log).expect("a log file"));
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let deadline = Instant::now() + WAIT;
+    while !read(&stdout).contains('\n') {
+        let ended = child.try_wait().expect("wait");
+        let said = tail(&read(&log)).to_owned();
+        assert!(ended.is_none(), "{command:?} ended ({ended:?}): {said}");
+        assert!(Instant::now() < deadline, "{command:?} is not ready: {said}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child
+}
+
+/// What every story about states does.
+pub fn set_state(operator: &mut Operator, id: &str, state: &str) {
+    operator.must("set-block-fault-state", json!({ "id": id, "state": state }));
+}
+
+/// A counter of a disk in `query-blockstats`.
+pub fn counter(operator: &mut Operator, id: &str, name: &str) -> u64 {
+    let all = operator.must("query-blockstats", json!({}));
+    let disks = all.as_array().expect("a list");
+    let disk = disks.iter().find(|disk| disk["device"] == id);
+    let value: &Value = &disk.unwrap_or_else(|| panic!("no {id} in {all}"))["stats"][name];
+    value.as_u64().unwrap_or_else(|| panic!("{name} is {value}"))
+}
