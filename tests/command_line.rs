@@ -367,3 +367,27 @@ fn a_configuration_file_makes_what_flags_would() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert_eq!(names_in(dir.path()), ["config.json"]);
 }
+
+#[test]
+fn a_limit_on_file_sizes_fails_what_exceeds_it_and_not_the_daemon() {
+    let dir = tempfile::tempdir().unwrap();
+    image(dir.path(), "a.img", 1 << 20);
+    let mut child = Command::new("sh")
+        .args(["-c", "ulimit -f 4096; exec \"$0\" \"$@\"", BLKFAULTD, "--blk-file"])
+        .arg(dir.path().join("a.img"))
+        .arg("--socket-path")
+        .arg(dir.path().join("s"))
+        .arg("--monitor")
+        .arg(format!("unix:{}", dir.path().join("m").display()))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    ready_line(&mut child);
+    let mut operator = operator::Operator::connect(&dir.path().join("m"));
+    let error = operator.execute("block_resize", json!({"device": "disk0", "size": 1_i64 << 40}));
+    let error = error.unwrap_err();
+    assert!(error["desc"].as_str().unwrap().contains("File too large"), "{error}");
+    let disks = operator.must("query-block", json!({}));
+    assert_eq!(disks[0]["inserted"]["image"]["virtual-size"], 1 << 20, "unchanged");
+    end(child, Signal::TERM);
+}

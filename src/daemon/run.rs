@@ -45,6 +45,9 @@ pub fn run(plan: &Plan, inherited: Inherited) -> Result<(), StartError> {
     let (end, ended) = mpsc::channel();
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| StartError::Host("signals cannot be handled", error))?;
+    // Exceeding RLIMIT_FSIZE would end the process; with a handler the write fails with EFBIG.
+    signal_hook::flag::register(libc::SIGXFSZ, Arc::default())
+        .map_err(|error| StartError::Host("signals cannot be handled", error))?;
     let handle = signals.handle();
     let end_by_signal = end.clone();
     let listener = std::thread::Builder::new()
