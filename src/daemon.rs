@@ -247,12 +247,11 @@ impl Daemon {
 
     fn disks(&self) -> Vec<BlockInfo> {
         let registry = self.registry();
-        let inserted = |name: &str| registry.nodes.find(name).map(report::node);
-        registry
-            .disks
-            .iter()
-            .map(|disk| report::disk(&disk.id, inserted(&disk.node_name)))
-            .collect()
+        let of_disk = |disk: &disks::DiskEntry| {
+            let node = registry.nodes.find(&disk.node_name).map(report::node);
+            report::disk(&disk.disk, node)
+        };
+        registry.disks.iter().map(of_disk).collect()
     }
 
     fn stats(&self, of_nodes: bool) -> Vec<BlockStats> {

@@ -366,3 +366,19 @@ fn a_raw_node_may_stand_on_another_and_keeps_it() {
     operator.must("blockdev-del", json!({"node-name": "disk0"}));
     assert_eq!(operator.must("query-named-block-nodes", json!({})), json!([]));
 }
+
+#[test]
+fn a_disk_tells_what_its_guest_may_do_with_the_node() {
+    let dir = folder();
+    let daemon = Daemon::start_disks(
+        dir.path(),
+        &["id=a,memory=1M,cache=writethrough", "id=b,store=a,read-only=on"],
+    );
+    let disks = daemon.operator().must("query-block", json!({}));
+    let facts = |disk: &Value| {
+        let node = &disk["inserted"];
+        (node["ro"].as_bool().unwrap(), node["cache"]["writeback"].as_bool().unwrap())
+    };
+    assert_eq!(facts(&disks[0]), (false, false), "{disks}");
+    assert_eq!(facts(&disks[1]), (true, true), "{disks}");
+}
