@@ -4,8 +4,12 @@
 //! sockets, threads, clocks, the environment or data. Invariant: same inputs, same outputs, for
 //! ever; whoever calls brings time and seeds along.
 
+pub mod blkdebug;
 mod io;
+pub mod random;
+mod sectors;
 mod state;
 
 pub use io::{Io, IoType, IoTypes};
+pub use sectors::{SECTOR_BYTES, SectorRange, SectorSet};
 pub use state::{Cause, ManualState, Snapshot, StateName, Verdict};
