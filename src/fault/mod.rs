@@ -8,6 +8,7 @@ pub mod blkdebug;
 mod io;
 pub mod random;
 mod sectors;
+pub mod slow;
 mod state;
 
 pub use io::{Io, IoType, IoTypes};
