@@ -74,10 +74,9 @@ mod tests {
         let mut pairs = [0_u32; 4];
         let mut last = 0;
         for ordinal in 0..draws {
-            let unit = Stream::new(7, "r", u64::from(ordinal)).next_unit();
-            let bin = (unit * 16.0) as usize;
-            bins[bin] += 1;
-            let half = usize::from(unit >= 0.5);
+            let stream = Stream::new(7, "r", u64::from(ordinal));
+            bins[usize::try_from(stream.clone().next_u64() >> 60).unwrap()] += 1;
+            let half = usize::from(stream.clone().next_unit() >= 0.5);
             pairs[last * 2 + half] += 1;
             last = half;
         }

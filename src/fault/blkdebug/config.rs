@@ -211,7 +211,7 @@ fn is_space(letter: char) -> bool {
 fn word(text: &str) -> Option<(&str, &str)> {
     let text = text.trim_start_matches(is_space);
     let end = text.find(is_space).unwrap_or(text.len());
-    let end = text.floor_char_boundary(end.min(WORD_BYTES_MAX));
+    let end = (0..=end.min(WORD_BYTES_MAX)).rev().find(|end| text.is_char_boundary(*end))?;
     (end > 0).then(|| text.split_at(end))
 }
 

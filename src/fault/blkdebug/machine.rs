@@ -124,7 +124,9 @@ impl Machine {
     }
 
     /// Every `inject-error` rule that was ever added, with its hits and whether it is still there.
-    pub(in crate::fault) fn inject_error(&self) -> impl Iterator<Item = (&InjectError, u64, bool)> {
+    pub(in crate::fault) fn inject_error(
+        &self,
+    ) -> impl ExactSizeIterator<Item = (&InjectError, u64, bool)> {
         self.cells.iter().map(|cell| (&cell.rule, cell.hits, !cell.gone))
     }
 
