@@ -43,9 +43,49 @@ pub(in crate::fault) fn after(iotype: IoType) -> Option<Event> {
     }
 }
 
-/// The steps of a request. `unflushed`: something was written since the last good flush.
-pub(in crate::fault) fn plan(io: &Io, limits: &Limits, unflushed: bool) -> Vec<Step> {
+/// How far a request has come through what raw makes of it.
+///
+/// raw writes zeroes itself, a piece at a time, where blkdebug says that it cannot
+/// (`bdrv_co_do_pwrite_zeroes` of the raw node); everything else it asks for at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(in crate::fault) struct Leg {
+    /// Bytes that are done with.
+    done_bytes: u64,
+    /// The next piece is written.
+    written: bool,
+}
+
+impl Leg {
+    /// The leg after one that went well; `None` if it was the last.
+    pub(in crate::fault) fn next(self, io: &Io, limits: &Limits) -> Option<Self> {
+        let done_bytes = self.done_bytes + self.part(io, limits).bytes;
+        (self.written && done_bytes < io.bytes).then_some(Self { done_bytes, written: false })
+    }
+
+    /// The leg after one that is not supported; `None` where that is the request's error.
+    pub(in crate::fault) fn instead(self, io: &Io) -> Option<Self> {
+        let zeroes = io.iotype == IoType::WriteZeroes && !self.written;
+        zeroes.then_some(Self { written: true, ..self })
+    }
+
+    fn part(self, io: &Io, limits: &Limits) -> Io {
+        let left_bytes = io.bytes - self.done_bytes.min(io.bytes);
+        let offset_bytes = io.offset_bytes.saturating_add(self.done_bytes);
+        if self.written {
+            let bytes = left_bytes.min(limits.max_transfer());
+            return Io { iotype: IoType::Write, offset_bytes, bytes, ..*io };
+        }
+        Io { offset_bytes, bytes: left_bytes, ..*io }
+    }
+}
+
+/// The steps of a leg. `unflushed`: something was written since the last good flush.
+pub(in crate::fault) fn plan(io: &Io, limits: &Limits, leg: Leg, unflushed: bool) -> Vec<Step> {
+    let io = &leg.part(io, limits);
     let mut steps = Steps { limits, steps: Vec::with_capacity(4) };
+    if leg != Leg::default() {
+        steps.raise(Event::PwritevDone);
+    }
     match io.iotype {
         IoType::Read => steps.read(io),
         IoType::Write => steps.write(io),

@@ -13,7 +13,7 @@ fn aligned(align: u64) -> Limits {
 
 /// A plan in a line: event names, and the first letter of a check with its range.
 fn story(io: &Io, limits: &Limits) -> String {
-    let words = plan(io, limits, true).into_iter().map(|step| match step {
+    let words = plan(io, limits, Leg::default(), true).into_iter().map(|step| match step {
         Step::Raise(event) => event.name().to_owned(),
         Step::Check { iotype, offset_bytes, bytes } => {
             format!("{}({offset_bytes},{bytes})", iotype.name())
@@ -34,7 +34,7 @@ fn requests_raise_what_raw_over_blkdebug_raises() {
     assert_eq!(zeroes, "pwritev_zero write-zeroes(512,1024)");
     assert_eq!(story(&io(IoType::Discard, 512, 1024), &plain), "discard(512,1024)");
     assert_eq!(story(&io(IoType::Flush, 0, 0), &plain), "flush_to_os flush_to_disk flush(0,0)");
-    let clean = plan(&io(IoType::Flush, 0, 0), &plain, false);
+    let clean = plan(&io(IoType::Flush, 0, 0), &plain, Leg::default(), false);
     assert_eq!(clean, [Step::Raise(Event::FlushToOs)]);
 }
 
@@ -97,6 +97,24 @@ fn zeroes_at_unaligned_ends_are_written() {
 }
 
 #[test]
+fn zeroes_that_are_not_supported_are_written_in_pieces() {
+    let limits = LimitOptions { max_transfer: 1024, ..LimitOptions::default() };
+    let limits = Limits::new(&limits, 1).unwrap();
+    let io = io(IoType::WriteZeroes, 512, 1536);
+    let leg = Leg::default();
+    assert_eq!(leg.next(&io, &limits), None);
+    let leg = leg.instead(&io).unwrap();
+    assert_eq!(leg.instead(&io), None);
+    let check = |iotype, offset_bytes, bytes| Step::Check { iotype, offset_bytes, bytes };
+    let steps = plan(&io, &limits, leg, true);
+    assert_eq!(steps[0], Step::Raise(Event::PwritevDone));
+    assert_eq!(steps.last(), Some(&check(IoType::Write, 512, 1024)));
+    let leg = leg.next(&io, &limits).unwrap();
+    let steps = plan(&io, &limits, leg, true);
+    assert_eq!(steps.last(), Some(&check(IoType::WriteZeroes, 1536, 512)));
+}
+
+#[test]
 fn what_is_too_small_to_discard_is_left_alone() {
     let limits = aligned(4096);
     assert_eq!(story(&io(IoType::Discard, 512, 512), &limits), "");
@@ -118,7 +136,7 @@ proptest::proptest! {
         let limits = Limits::new(&options, 1).unwrap();
         let iotype = [IoType::Read, IoType::Write, IoType::WriteZeroes][kind];
         let request = io(iotype, sector * 512, sectors * 512);
-        let checks: Vec<_> = plan(&request, &limits, true)
+        let checks: Vec<_> = plan(&request, &limits, Leg::default(), true)
             .into_iter()
             .filter_map(|step| match step {
                 Step::Check { offset_bytes, bytes, .. } => Some((offset_bytes, bytes)),

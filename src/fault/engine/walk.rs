@@ -12,7 +12,7 @@ use super::verdict::{Action, Cause, Notice, Then, Verdict};
 use crate::errno::Errno;
 use crate::fault::blkdebug::Event;
 use crate::fault::blkdebug::machine::Hit;
-use crate::fault::blkdebug::plan::{self, Step};
+use crate::fault::blkdebug::plan::{self, Leg, Step};
 use crate::fault::manual::{DiskState, DiskStateName};
 use crate::fault::random::Stream;
 use crate::fault::rule::{Point, Request};
@@ -25,8 +25,8 @@ enum Station {
     State,
     /// The native rules that act at this point are next, behind the last one that answered.
     Rules(Point, Option<Last>),
-    /// This step of blkdebug's plan is next.
-    Blkdebug(usize),
+    /// This step of this leg through blkdebug is next.
+    Blkdebug(Leg, usize),
     /// It is at the image.
     Image,
     /// It failed by decision and never reached the image.
@@ -138,7 +138,9 @@ impl Engine {
         match passage.station {
             Station::State => self.pass_state(request, passage),
             Station::Rules(point, last) => self.pass_rules(request, passage, notices, point, last),
-            Station::Blkdebug(step) => self.pass_blkdebug(request, passage, notices, step),
+            Station::Blkdebug(leg, step) => {
+                self.pass_blkdebug(request, passage, notices, (leg, step))
+            }
             Station::AfterEvent => self.pass_after_event(request, passage, notices),
             Station::Settle => self.settle(request, passage, notices),
             Station::Image | Station::Failed | Station::Answer => Some(Verdict::Pass),
@@ -255,13 +257,13 @@ impl Engine {
         Some(Verdict::Delay { duration, then: Then::GoOn, cause })
     }
 
-    /// Go through blkdebug's plan from this step on.
+    /// Go through blkdebug's plan of a leg from this step on.
     fn pass_blkdebug(
         &mut self,
         request: &Request<'_>,
         passage: &mut Passage,
         notices: &mut Vec<Notice>,
-        step: usize,
+        (leg, step): (Leg, usize),
     ) -> Option<Verdict> {
         passage.station = Station::Rules(Point::BeforeImage, None);
         if self.blkdebug.machine.is_empty() {
@@ -272,7 +274,8 @@ impl Engine {
             written: self.blkdebug.written,
             unflushed: self.blkdebug.is_unflushed(),
         });
-        let steps = plan::plan(io, &self.blkdebug.limits, unflushed);
+        let limits = self.blkdebug.limits;
+        let steps = plan::plan(io, &limits, leg, unflushed);
         let mut at = step;
         while let Some(step) = steps.get(at) {
             at += 1;
@@ -285,6 +288,11 @@ impl Engine {
                 }
                 Step::Check { iotype, offset_bytes, bytes } => {
                     let met = self.check_or_fall_back(io, (iotype, offset_bytes, bytes), notices);
+                    let unsupported = met.errno == Some(Errno::EOPNOTSUPP);
+                    if let Some(leg) = leg.instead(io).filter(|_| unsupported) {
+                        passage.station = Station::Blkdebug(leg, 0);
+                        return met.wait();
+                    }
                     if let Some(errno) = met.errno {
                         passage.station = Station::Failed;
                         return Some(met.fail(errno));
@@ -293,9 +301,12 @@ impl Engine {
                 }
             };
             if verdict.is_some() {
-                passage.station = Station::Blkdebug(at);
+                passage.station = Station::Blkdebug(leg, at);
                 return verdict;
             }
+        }
+        if let Some(leg) = leg.next(io, &limits) {
+            passage.station = Station::Blkdebug(leg, 0);
         }
         None
     }
@@ -305,19 +316,24 @@ impl Engine {
     fn check_or_fall_back(
         &mut self,
         io: &Io,
-        (iotype, offset_bytes, bytes): (IoType, u64, u64),
+        (iotype, mut offset_bytes, mut bytes): (IoType, u64, u64),
         notices: &mut Vec<Notice>,
     ) -> Met {
-        let met = self.check(io, (iotype, offset_bytes, bytes), notices);
-        match (met.errno, iotype) {
-            (Some(Errno::EOPNOTSUPP), IoType::Discard) => Met { errno: None, ..met },
-            (Some(Errno::EOPNOTSUPP), IoType::WriteZeroes) => {
-                let written = self.check(io, (IoType::Write, offset_bytes, bytes), notices);
-                let delay_ns = written.delay_ns.saturating_add(met.delay_ns);
-                Met { delay_ns, number: written.number.or(met.number), ..written }
-            }
-            _ => met,
+        let mut met = self.check(io, (iotype, offset_bytes, bytes), notices);
+        if met.errno == Some(Errno::EOPNOTSUPP) && iotype == IoType::Discard {
+            return Met { errno: None, ..met };
         }
+        while met.errno == Some(Errno::EOPNOTSUPP) && iotype == IoType::WriteZeroes {
+            let now_bytes = bytes.min(self.blkdebug.limits.max_transfer());
+            met = met.then(self.check(io, (IoType::Write, offset_bytes, now_bytes), notices));
+            if met.errno.is_some() || now_bytes == bytes {
+                break;
+            }
+            offset_bytes += now_bytes;
+            bytes -= now_bytes;
+            met = met.then(self.check(io, (iotype, offset_bytes, bytes), notices));
+        }
+        met
     }
 
     fn check(
@@ -415,6 +431,12 @@ impl Met {
         self.number.map_or(Cause::Breakpoint, Cause::InjectError)
     }
 
+    /// This, and afterwards another.
+    fn then(self, later: Self) -> Self {
+        let delay_ns = self.delay_ns.saturating_add(later.delay_ns);
+        Self { number: later.number.or(self.number), errno: later.errno, delay_ns }
+    }
+
     /// The wait before the request goes on.
     fn wait(self) -> Option<Verdict> {
         let duration = Duration::from_nanos(self.delay_ns);
@@ -434,7 +456,7 @@ impl Met {
 /// Where a request goes from the rules of a point.
 fn after_rules(point: Point, io: &Io) -> Station {
     match point {
-        Point::Received => Station::Blkdebug(0),
+        Point::Received => Station::Blkdebug(Leg::default(), 0),
         Point::BeforeImage if io.iotype == IoType::Flush => {
             Station::Rules(Point::FlushBeforeCommit, None)
         }
