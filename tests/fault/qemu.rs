@@ -9,7 +9,7 @@ use blkfault::fault::IoType;
 use blkfault::fault::blkdebug::Rules;
 use blkfault::fault::blkdebug::limits::LimitOptions;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
 
 use crate::script::{Asked, EngineArm, SECTORS, asked, config, rules};
 
@@ -122,8 +122,9 @@ fn the_engine_agrees_with_qemus_blkdebug() {
         eprintln!("left out: qemu-io is not installed, so nothing was compared with QEMU");
         return;
     }
-    let script = (rules(), limits(), prop::collection::vec(asked(), 1..30));
-    let config = Config { cases: cases(), failure_persistence: None, ..Config::default() };
+    let script = (rules(), limits(), prop::collection::vec(asked(), 10..60));
+    let seeds = Box::new(FileFailurePersistence::Direct("tests/fault/qemu.seeds"));
+    let config = Config { cases: cases(), failure_persistence: Some(seeds), ..Config::default() };
     let mut runner = TestRunner::new(config);
     let (errors, compared) = (Cell::new(0_u32), Cell::new(0_u32));
     let outcome = runner.run(&script, |(rules, limits, asked)| {
@@ -143,7 +144,7 @@ fn the_engine_agrees_with_qemus_blkdebug() {
         panic!("{error}");
     }
     assert!(compared.get() > cases() / 2, "QEMU ended itself too often: {}", compared.get());
-    assert!(errors.get() > cases(), "the scripts hardly met an error: {}", errors.get());
+    assert!(errors.get() > cases() / 2, "the scripts hardly met an error: {}", errors.get());
 }
 
 /// Each takes a process; `PROPTEST_CASES` asks for more.

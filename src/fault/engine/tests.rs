@@ -508,3 +508,25 @@ fn states_that_make_no_sense_are_refused() {
         assert!(refused.to_string().starts_with(named), "{refused}");
     }
 }
+
+#[test]
+fn an_engine_and_its_passages_may_move_between_threads() {
+    fn moves<T: Send>() {}
+    moves::<Engine>();
+    moves::<Passage>();
+    moves::<Arc<Armed>>();
+}
+
+#[test]
+fn breakpoints_are_taken_away_by_tag_and_have_a_limit() {
+    let mut disk = Disk::with(vec![]);
+    let at = |tag: &str| Change::SetBreakpoint { event: Event::ReadAio, tag: tag.into() };
+    let _ = disk.change(at("A"));
+    let applied = disk.change(Change::RemoveBreakpoint { tag: "A".into() });
+    assert_eq!(applied.released, [Release::Tag("A".into())]);
+    assert!(disk.engine.armed().is_idle());
+    assert_eq!(disk.engine.configure(vec![at("")], 0), Err(Refused::Tag));
+    let many = (0..=BREAKPOINTS_MAX).map(|_| at("B")).collect();
+    assert_eq!(disk.engine.configure(many, 0), Err(Refused::TooManyBreakpoints));
+    assert!(disk.engine.armed().is_idle());
+}
