@@ -7,7 +7,7 @@ use blkfault::errno::Errno;
 use blkfault::fault::engine::{Cause, Change, Engine, Place, Verdict};
 use blkfault::fault::manual::DiskState;
 use blkfault::fault::rule::{Effect, Media, Request, Rule, RuleName, Schedule, Trigger};
-use blkfault::fault::slow::{Distribution, Preset, Share};
+use blkfault::fault::slow::{Distribution, Preset, Quantile, Share};
 use blkfault::fault::{Io, IoType, IoTypes, NoPayload, SectorRange};
 use proptest::prelude::*;
 
@@ -58,7 +58,7 @@ fn trigger() -> impl Strategy<Value = Trigger> {
 
 fn effect(place: usize) -> Effect {
     let ms = 1_000_000;
-    match place % 5 {
+    match place % 7 {
         0 => Effect::Error(Errno::ENOSPC),
         1 => Effect::Delay {
             delay: Distribution::Lognormal { median_ns: ms, sigma: 1.0 },
@@ -69,6 +69,12 @@ fn effect(place: usize) -> Effect {
             then: Some(Errno::EIO),
         },
         3 => Effect::SetState(2),
+        4 => Effect::Delay { delay: Distribution::Uniform { min_ns: 1, max_ns: ms }, then: None },
+        5 => {
+            let points = [(0.0, 1), (0.9, ms), (1.0, 9 * ms)];
+            let points = points.map(|(share, delay_ns)| Quantile { share, delay_ns });
+            Effect::Delay { delay: Distribution::Quantiles(points.to_vec()), then: None }
+        }
         _ => Effect::Delay { delay: Distribution::Pareto { min_ns: ms, alpha: 1.2 }, then: None },
     }
 }
@@ -76,7 +82,7 @@ fn effect(place: usize) -> Effect {
 /// Rules that are valid; a flush-only trigger with sectors is not, and left out.
 fn rules(triggers: Vec<Trigger>) -> Vec<Rule> {
     let rule = |(place, trigger): (usize, Trigger)| {
-        Rule::new(name(place), trigger, effect(place), matches!(place % 5, 1 | 3)).ok()
+        Rule::new(name(place), trigger, effect(place), matches!(place % 7, 1 | 3 | 4)).ok()
     };
     triggers.into_iter().enumerate().filter_map(rule).collect()
 }

@@ -289,10 +289,12 @@ impl Engine {
         if inject_error.max(set_state) > RULES_MAX { Err(Refused::TooMany) } else { Ok(()) }
     }
 
-    /// blkdebug gets its first rule at run time: nobody counted what was written before.
+    /// blkdebug gets rules at run time: if requests did not have to ask so far, nobody counted what
+    /// was written.
     fn attach(&mut self) {
         let Blkdebug { machine, written, flushed, .. } = &mut self.blkdebug;
-        if machine.is_empty() && written == flushed {
+        let was_asked = self.armed.blkdebug || !machine.is_inert();
+        if !was_asked && written == flushed {
             *written = written.wrapping_add(1);
         }
     }

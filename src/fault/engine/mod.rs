@@ -164,7 +164,7 @@ impl Engine {
         }
         self.armed = Arc::new(Armed {
             state: self.state.clone(),
-            blkdebug: !self.blkdebug.machine.is_empty(),
+            blkdebug: !self.blkdebug.machine.is_inert(),
             rules,
             healing,
             points,

@@ -496,6 +496,50 @@ fn a_disabled_rule_is_not_even_asked_and_its_schedule_starts_when_enabled() {
     assert_eq!(disk.errno(IoType::Read, 0), None);
 }
 
+/// What other tools are for, each a rule.
+#[test]
+fn dm_dust_dm_flakey_and_scsi_debug_are_one_rule_each() {
+    // dmsetup message dust1 0 addbadblock 60 (512-byte blocks)
+    let media = Media { heal_on_write: true, ..Media::failing(Errno::EIO) };
+    let reads = Trigger { iotypes: only(IoType::Read), ..Trigger::default() };
+    let dust = Trigger { sectors: sectors(60, 60), ..reads.clone() };
+    let mut disk = Disk::with(vec![add(rule("dust", dust, Effect::Media(media)))]);
+    let met = [IoType::Read, IoType::Write, IoType::Read].map(|iotype| disk.errno(iotype, 60));
+    assert_eq!(met, [Some(Errno::EIO), None, None]);
+
+    // dmsetup create flakey --table '0 N flakey DEV 0 3 2': up 3 s, down 2 s
+    let second = 1_000_000_000;
+    let schedule =
+        Some(Schedule { up_down_ns: Some((3 * second, 2 * second)), ..Schedule::default() });
+    let flakey = Trigger { schedule, ..Trigger::default() };
+    let mut disk = Disk::with(vec![add(rule("flakey", flakey, Effect::Error(Errno::EIO)))]);
+    let met = (0..10).map(|at| {
+        disk.now_ns = at * second;
+        disk.errno(IoType::Write, 0).is_some()
+    });
+    let turn = [false, false, false, true, true];
+    assert_eq!(met.collect::<Vec<_>>(), [turn, turn].concat());
+
+    // modprobe scsi_debug every_nth=3 opts=2
+    let every = Trigger { every: 3, ..reads };
+    let mut disk = Disk::with(vec![add(rule("nth", every, Effect::Error(Errno::EIO)))]);
+    let met: Vec<bool> = (0..6).map(|_| disk.errno(IoType::Read, 0).is_some()).collect();
+    assert_eq!(met, [false, false, true, false, false, true]);
+}
+
+#[test]
+fn a_blkdebug_that_can_do_nothing_need_not_be_asked() {
+    let mut disk = blkdebug(vec![InjectError::on(Event::L2Load)], vec![]);
+    assert!(disk.engine.armed().is_idle());
+    let once = InjectError { once: true, ..InjectError::on(Event::FlushToDisk) };
+    let rules = Rules { inject_error: vec![once], set_state: vec![] };
+    let _ = disk.change(Change::AddBlkdebugRules(rules));
+    assert!(!disk.engine.armed().is_idle());
+    assert_eq!(disk.errno(IoType::Flush, 0), Some(Errno::EIO), "nobody knows it was not written");
+    let _ = disk.engine.configure(vec![], 0).unwrap();
+    assert!(disk.engine.armed().is_idle());
+}
+
 #[test]
 fn states_that_make_no_sense_are_refused() {
     let mut engine = Engine::new(0);

@@ -183,13 +183,14 @@ impl Engine {
             return 0;
         };
         let concerned = profiles.iter().position(|profile| profile.concerns(&request.io));
-        passage.profile = concerned;
-        let concerned = concerned.and_then(|at| profiles.get(at).zip(self.pacing.get_mut(at)));
         // Not a rule's name: those have no colon.
         let mut stream = Stream::new(self.seed, "state:slow", request.io.ordinal);
-        concerned.map_or(0, |(profile, pacing)| {
+        let delay_ns = concerned.and_then(|at| {
+            let (profile, pacing) = profiles.get(at).zip(self.pacing.get_mut(at))?;
             pacing.delay_ns(profile, &request.io, request.now_ns, &mut stream)
-        })
+        });
+        passage.profile = concerned.filter(|_| delay_ns.is_some());
+        delay_ns.unwrap_or(0)
     }
 
     /// Ask the native rules that act at this point, in order.
