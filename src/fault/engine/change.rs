@@ -276,7 +276,7 @@ impl Engine {
             return Err(Refused::TooMany);
         }
         let Blkdebug { written, flushed, .. } = self.blkdebug;
-        let written = if written_before { flushed.wrapping_add(1) } else { written };
+        let written = if written_before { written.max(flushed + 1) } else { written };
         let machine = Machine::open(rules);
         self.blkdebug = Blkdebug { machine, limits, flush_always, written, flushed };
         Ok(())
@@ -295,7 +295,7 @@ impl Engine {
         let Blkdebug { machine, written, flushed, .. } = &mut self.blkdebug;
         let was_asked = self.armed.blkdebug || !machine.is_inert();
         if !was_asked && written == flushed {
-            *written = written.wrapping_add(1);
+            *written += 1;
         }
     }
 

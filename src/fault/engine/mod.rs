@@ -12,6 +12,38 @@
 //! answer. [`Engine::decide`] starts the walk, [`Engine::go_on`] continues it after a wait, and
 //! [`Engine::finished`] takes it on the way out when its result is known, whoever decided it; each
 //! consumes the request's [`Passage`], so no step is done twice.
+//!
+//! ```
+//! use blkfault::errno::Errno;
+//! use blkfault::fault::engine::{Change, Engine, Place, Verdict};
+//! use blkfault::fault::rule::{Effect, Request, Rule, RuleName, Trigger};
+//! use blkfault::fault::{Io, IoType, NoPayload, SectorRange};
+//!
+//! let sectors = SectorRange::new(2048, 2055).into_iter().collect();
+//! let trigger = Trigger { sectors, times: Some(1), ..Trigger::default() };
+//! let rule = Rule::new(RuleName::new("bad")?, trigger, Effect::Error(Errno::EIO), false)?;
+//! let mut engine = Engine::new(42);
+//! engine.configure(vec![Change::AddRule { rule: Box::new(rule), place: Place::Last }], 0)?;
+//!
+//! let io = Io { iotype: IoType::Read, offset_bytes: 1 << 20, bytes: 4096, ordinal: 0, queue: 0 };
+//! let mut errors = 0;
+//! for now_ns in [10, 20] {
+//!     if !engine.armed().may_match(&io) {
+//!         continue; // Straight to the image, without a lock.
+//!     }
+//!     let request = Request { io, now_ns, depth: 1, payload: &NoPayload };
+//!     let decision = engine.decide(&request);
+//!     let result = match decision.verdict {
+//!         Verdict::Fail(errno, _) => Err(errno),
+//!         _ => Ok(()), // What the image says; waits and holds belong to the caller.
+//!     };
+//!     errors += u32::from(result.is_err());
+//!     let ended = engine.finished(&request, decision.passage, result);
+//!     assert_eq!(ended.verdict, Verdict::Pass); // Answer the guest.
+//! }
+//! assert_eq!(errors, 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod blkdebug;
 mod change;

@@ -541,6 +541,38 @@ fn a_blkdebug_that_can_do_nothing_need_not_be_asked() {
 }
 
 #[test]
+fn time_at_a_breakpoint_is_not_time_at_the_image() {
+    let speed = Share::new(0.5).unwrap();
+    let profile = Profile::new(ProfileOptions { speed, ..ProfileOptions::default() }).unwrap();
+    let stop = Effect::Break { tag: "t".into(), point: Point::BeforeImage };
+    let mut disk = Disk::with(vec![
+        Change::SetState(DiskState::Slow { profiles: vec![profile] }),
+        add(rule("stop", Trigger::default(), stop)),
+    ]);
+    let asked = disk.ask(IoType::Read, 0);
+    disk.now_ns += 1_000_000;
+    let asked = disk.go_on(asked);
+    disk.now_ns += 7;
+    let asked = disk.finish(asked, Ok(()));
+    assert!(matches!(asked.verdict, Verdict::Delay { duration, .. } if duration.as_nanos() == 7));
+}
+
+#[test]
+fn an_older_flush_that_ends_later_leaves_a_newer_ones_mark() {
+    let fail = InjectError { iotype: "flush".parse().ok(), ..InjectError::on(Event::FlushToDisk) };
+    let mut disk = blkdebug(vec![InjectError { state: 2, ..fail }], vec![]);
+    assert_eq!(disk.errno(IoType::Write, 0), None);
+    let older = disk.ask(IoType::Flush, 0);
+    assert_eq!(disk.errno(IoType::Write, 0), None);
+    assert_eq!(disk.errno(IoType::Flush, 0), None);
+    assert_eq!(disk.finish(older, Ok(())).verdict, Verdict::Pass);
+    let _ = disk.change(Change::SetEngineState(2));
+    assert_eq!(disk.errno(IoType::Flush, 0), None, "nothing was written since the newer one");
+    assert_eq!(disk.errno(IoType::Write, 0), None);
+    assert_eq!(disk.errno(IoType::Flush, 0), Some(Errno::EIO));
+}
+
+#[test]
 fn states_that_make_no_sense_are_refused() {
     let mut engine = Engine::new(0);
     let bad = [

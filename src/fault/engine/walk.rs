@@ -142,7 +142,11 @@ impl Engine {
             }
             Station::AfterEvent => self.pass_after_event(request, passage, notices),
             Station::Settle => self.settle(request, passage, notices),
-            Station::Image | Station::Failed | Station::Answer => Some(Verdict::Pass),
+            Station::Image => {
+                passage.at_image_ns = request.now_ns;
+                Some(Verdict::Pass)
+            }
+            Station::Failed | Station::Answer => Some(Verdict::Pass),
         }
     }
 
@@ -202,11 +206,7 @@ impl Engine {
         point: Point,
         last: Option<Last>,
     ) -> Option<Verdict> {
-        let next = after_rules(point, &request.io);
-        passage.station = next;
-        if next == Station::Image {
-            passage.at_image_ns = request.now_ns;
-        }
+        passage.station = after_rules(point, &request.io);
         if !self.acts_at(point) {
             return None;
         }
@@ -286,9 +286,11 @@ impl Engine {
             match io.iotype {
                 // `bdrv_co_write_req_finish`: failed ones count too.
                 IoType::Write | IoType::WriteZeroes | IoType::Discard => {
-                    self.blkdebug.written = self.blkdebug.written.wrapping_add(1);
+                    self.blkdebug.written += 1;
                 }
-                IoType::Flush if succeeded => self.blkdebug.flushed = seen.written,
+                IoType::Flush if succeeded => {
+                    self.blkdebug.flushed = self.blkdebug.flushed.max(seen.written);
+                }
                 IoType::Flush | IoType::Read => {}
             }
         }
