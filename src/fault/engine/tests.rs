@@ -1,5 +1,8 @@
 //! Requests that walk through an engine.
 
+mod blkdebug;
+mod states;
+
 use std::time::Duration;
 
 use super::*;
@@ -190,54 +193,6 @@ fn removing_or_disabling_a_hang_releases_what_it_holds() {
 }
 
 #[test]
-fn a_state_outranks_rules_and_leaving_a_hang_releases() {
-    let mut disk = Disk::with(vec![error("rule", Errno::EIO)]);
-    let hang = DiskState::Hang { iotypes: only(IoType::Write), on_release: None };
-    let _ = disk.change(Change::SetState(hang));
-    let held = disk.ask(IoType::Write, 0);
-    assert!(matches!(held.verdict, Verdict::Hold { at_most: None, then: Then::GoOn, .. }));
-    assert_eq!(disk.errno(IoType::Read, 0), Some(Errno::EIO), "not a type that hangs");
-    let error = DiskState::Error { errno: Errno::ENOMEM, iotypes: IoTypes::ALL };
-    assert_eq!(disk.change(Change::SetState(error)).released, [Release::State]);
-    assert_eq!(disk.errno(IoType::Read, 0), Some(Errno::ENOMEM));
-    let cause = Cause::Rule(name("rule"));
-    let released = disk.go_on(held).verdict;
-    assert_eq!(released, Verdict::Fail(Errno::EIO, cause), "it was taken before the new state");
-}
-
-#[test]
-fn read_only_lets_reads_and_flushes_work_and_offline_nothing() {
-    let mut disk = Disk::with(vec![Change::SetState(DiskState::ReadOnly { errno: Errno::EROFS })]);
-    let errors = IoType::ALL.map(|iotype| disk.errno(iotype, 0));
-    let refused = Some(Errno::EROFS);
-    assert_eq!(errors, [None, refused, None, refused, refused]);
-    let _ = disk.change(Change::SetState(DiskState::Offline));
-    assert!(matches!(disk.ask(IoType::Flush, 0).verdict, Verdict::Disconnect(Cause::State(_))));
-}
-
-#[test]
-fn a_slow_disk_waits_before_and_stretches_after() {
-    let profile = ProfileOptions {
-        iotypes: only(IoType::Read),
-        delay: Some(fixed(10)),
-        speed: Share::new(0.5).unwrap(),
-        ..ProfileOptions::default()
-    };
-    let profiles = vec![Profile::new(profile).unwrap()];
-    let mut disk = Disk::with(vec![Change::SetState(DiskState::Slow { profiles })]);
-    assert_eq!(disk.run(IoType::Write, 0), (None, 0));
-    let asked = disk.ask(IoType::Read, 0);
-    assert!(matches!(asked.verdict, Verdict::Delay { duration, .. } if duration.as_nanos() == 10));
-    disk.now_ns += 10;
-    let asked = disk.go_on(asked);
-    assert_eq!(asked.verdict, Verdict::Pass);
-    disk.now_ns += 300;
-    let asked = disk.finish(asked, Ok(()));
-    assert!(matches!(asked.verdict, Verdict::Delay { duration, .. } if duration.as_nanos() == 300));
-    assert_eq!(disk.go_on(asked).verdict, Verdict::Pass);
-}
-
-#[test]
 fn a_bad_sector_is_healed_by_a_write_that_succeeds() {
     let media = Media { heal_on_write: true, ..Media::failing(Errno::EIO) };
     let trigger =
@@ -365,87 +320,6 @@ fn set_state_rules_drive_native_and_blkdebug_rules_alike() {
     assert_eq!(disk.errno(IoType::Read, 0), Some(Errno::EIO));
 }
 
-fn blkdebug(inject_error: Vec<InjectError>, set_state: Vec<SetState>) -> Disk {
-    let rules = Rules { inject_error, set_state };
-    Disk::with(vec![Change::OpenBlkdebug(BlkdebugSetup { rules, ..BlkdebugSetup::default() })])
-}
-
-#[test]
-fn a_flush_reaches_blkdebug_only_after_a_write_discard_or_failed_flush() {
-    let flush = InjectError {
-        iotype: "flush".parse().ok(),
-        once: true,
-        ..InjectError::on(Event::FlushToDisk)
-    };
-    let mut disk = blkdebug(vec![flush.clone(), flush], vec![]);
-    assert_eq!(disk.errno(IoType::Flush, 0), None);
-    assert_eq!(disk.errno(IoType::Discard, 0), None);
-    assert_eq!(disk.errno(IoType::Flush, 0), Some(Errno::EIO));
-    assert_eq!(disk.errno(IoType::Flush, 0), Some(Errno::EIO), "it stays dirty");
-    assert_eq!(disk.errno(IoType::Flush, 0), None);
-    let change = SetState { event: Event::FlushToDisk, state: 1, new_state: 2 };
-    let _ = disk
-        .change(Change::AddBlkdebugRules(Rules { inject_error: vec![], set_state: vec![change] }));
-    assert_eq!((disk.errno(IoType::Flush, 0), disk.engine.engine_state()), (None, 1));
-}
-
-#[test]
-fn the_last_event_comes_after_the_image_even_when_the_write_failed() {
-    let fail = InjectError { once: true, ..InjectError::on(Event::None) };
-    let read =
-        InjectError { state: 2, errno: Some(Errno::ENOSPC), ..InjectError::on(Event::ReadAio) };
-    let done = SetState { event: Event::PwritevDone, state: 0, new_state: 2 };
-    let mut disk = blkdebug(vec![fail, read], vec![done]);
-    let asked = disk.ask(IoType::Write, 0);
-    assert_eq!(asked.verdict, Verdict::Fail(Errno::EIO, Cause::InjectError(0)));
-    assert_eq!(disk.engine.engine_state(), 1);
-    let _ = disk.finish(asked, Err(Errno::EIO));
-    assert_eq!(disk.engine.engine_state(), 2);
-    assert_eq!(disk.errno(IoType::Read, 0), Some(Errno::ENOSPC));
-}
-
-#[test]
-fn not_supported_means_to_qemu_what_it_says() {
-    let rule = |word: &str, errno| InjectError {
-        iotype: word.parse().ok(),
-        errno: Some(errno),
-        ..InjectError::on(Event::None)
-    };
-    let mut disk = blkdebug(
-        vec![
-            rule("discard", Errno::EOPNOTSUPP),
-            rule("write-zeroes", Errno::EOPNOTSUPP),
-            rule("write", Errno::ENOSPC),
-        ],
-        vec![],
-    );
-    assert_eq!(disk.errno(IoType::Discard, 0), None);
-    assert_eq!(disk.errno(IoType::WriteZeroes, 0), Some(Errno::ENOSPC));
-}
-
-#[test]
-fn blkdebugs_breakpoints_stop_a_request_once_and_then_its_walk_goes_on() {
-    let mut disk = blkdebug(vec![InjectError::on(Event::Pwritev)], vec![]);
-    for tag in ["A", "B"] {
-        let _ = disk.change(Change::SetBreakpoint { event: Event::WriteAio, tag: tag.into() });
-    }
-    let asked = disk.ask(IoType::Write, 0);
-    let tags = vec!["A".into(), "B".into()];
-    assert_eq!(asked.verdict, Verdict::Break { tags, point: None, cause: Cause::Breakpoint });
-    assert_eq!(disk.errno(IoType::Write, 0), Some(Errno::EIO), "the breakpoints are used up");
-    assert_eq!(disk.go_on(asked).verdict, Verdict::Fail(Errno::EIO, Cause::InjectError(0)));
-}
-
-#[test]
-fn delay_ns_comes_before_the_error_and_without_one_before_the_image() {
-    let fail = InjectError { delay_ns: 7, once: true, ..InjectError::on(Event::ReadAio) };
-    let slow = InjectError { errno: None, delay_ns: 9, ..fail.clone() };
-    let mut disk = blkdebug(vec![fail, slow], vec![]);
-    assert_eq!(disk.run(IoType::Read, 0), (Some(Errno::EIO), 7));
-    assert_eq!(disk.run(IoType::Read, 0), (None, 9));
-    assert_eq!(disk.run(IoType::Read, 0), (None, 0));
-}
-
 #[test]
 fn a_refused_transaction_changes_nothing() {
     let mut disk = Disk::with(vec![error("a", Errno::EIO)]);
@@ -528,81 +402,9 @@ fn dm_dust_dm_flakey_and_scsi_debug_are_one_rule_each() {
 }
 
 #[test]
-fn a_blkdebug_that_can_do_nothing_need_not_be_asked() {
-    let mut disk = blkdebug(vec![InjectError::on(Event::L2Load)], vec![]);
-    assert!(disk.engine.armed().is_idle());
-    let once = InjectError { once: true, ..InjectError::on(Event::FlushToDisk) };
-    let rules = Rules { inject_error: vec![once], set_state: vec![] };
-    let _ = disk.change(Change::AddBlkdebugRules(rules));
-    assert!(!disk.engine.armed().is_idle());
-    assert_eq!(disk.errno(IoType::Flush, 0), Some(Errno::EIO), "nobody knows it was not written");
-    let _ = disk.engine.configure(vec![], 0).unwrap();
-    assert!(disk.engine.armed().is_idle());
-}
-
-#[test]
-fn time_at_a_breakpoint_is_not_time_at_the_image() {
-    let speed = Share::new(0.5).unwrap();
-    let profile = Profile::new(ProfileOptions { speed, ..ProfileOptions::default() }).unwrap();
-    let stop = Effect::Break { tag: "t".into(), point: Point::BeforeImage };
-    let mut disk = Disk::with(vec![
-        Change::SetState(DiskState::Slow { profiles: vec![profile] }),
-        add(rule("stop", Trigger::default(), stop)),
-    ]);
-    let asked = disk.ask(IoType::Read, 0);
-    disk.now_ns += 1_000_000;
-    let asked = disk.go_on(asked);
-    disk.now_ns += 7;
-    let asked = disk.finish(asked, Ok(()));
-    assert!(matches!(asked.verdict, Verdict::Delay { duration, .. } if duration.as_nanos() == 7));
-}
-
-#[test]
-fn an_older_flush_that_ends_later_leaves_a_newer_ones_mark() {
-    let fail = InjectError { iotype: "flush".parse().ok(), ..InjectError::on(Event::FlushToDisk) };
-    let mut disk = blkdebug(vec![InjectError { state: 2, ..fail }], vec![]);
-    assert_eq!(disk.errno(IoType::Write, 0), None);
-    let older = disk.ask(IoType::Flush, 0);
-    assert_eq!(disk.errno(IoType::Write, 0), None);
-    assert_eq!(disk.errno(IoType::Flush, 0), None);
-    assert_eq!(disk.finish(older, Ok(())).verdict, Verdict::Pass);
-    let _ = disk.change(Change::SetEngineState(2));
-    assert_eq!(disk.errno(IoType::Flush, 0), None, "nothing was written since the newer one");
-    assert_eq!(disk.errno(IoType::Write, 0), None);
-    assert_eq!(disk.errno(IoType::Flush, 0), Some(Errno::EIO));
-}
-
-#[test]
-fn states_that_make_no_sense_are_refused() {
-    let mut engine = Engine::new(0);
-    let bad = [
-        (DiskState::Error { errno: Errno::EIO, iotypes: IoTypes::default() }, "'iotype'"),
-        (DiskState::Slow { profiles: vec![] }, "state 'slow'"),
-    ];
-    for (state, named) in bad {
-        let refused = engine.configure(vec![Change::SetState(state)], 0).unwrap_err();
-        assert!(refused.to_string().starts_with(named), "{refused}");
-    }
-}
-
-#[test]
 fn an_engine_and_its_passages_may_move_between_threads() {
     fn moves<T: Send>() {}
     moves::<Engine>();
     moves::<Passage>();
     moves::<Arc<Armed>>();
-}
-
-#[test]
-fn breakpoints_are_taken_away_by_tag_and_have_a_limit() {
-    let mut disk = Disk::with(vec![]);
-    let at = |tag: &str| Change::SetBreakpoint { event: Event::ReadAio, tag: tag.into() };
-    let _ = disk.change(at("A"));
-    let applied = disk.change(Change::RemoveBreakpoint { tag: "A".into() });
-    assert_eq!(applied.released, [Release::Tag("A".into())]);
-    assert!(disk.engine.armed().is_idle());
-    assert_eq!(disk.engine.configure(vec![at("")], 0), Err(Refused::Tag));
-    let many = (0..=BREAKPOINTS_MAX).map(|_| at("B")).collect();
-    assert_eq!(disk.engine.configure(many, 0), Err(Refused::TooManyBreakpoints));
-    assert!(disk.engine.armed().is_idle());
 }
