@@ -8,6 +8,7 @@
 mod disks;
 mod events;
 mod fault;
+pub mod limits;
 mod nodes;
 mod report;
 pub mod run;
@@ -120,7 +121,14 @@ impl Daemon {
         self.events.emit(&Event::Shutdown(data));
     }
 
-    /// Stop serving everything, all disks at once: each may have to wait for its image.
+    /// Whether a front end is served, or may yet come.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        self.registry().disks.iter().any(disks::DiskEntry::is_serving)
+    }
+
+    /// Stop serving everything, all disks at once: each may have to wait for its image. Then close
+    /// the images.
     pub fn stop(&self) {
         let disks = self.registry().disks.take_all();
         std::thread::scope(|scope| {
@@ -129,6 +137,8 @@ impl Daemon {
                 let _ = Builder::new().spawn_scoped(scope, || self.end_disk(disk));
             }
         });
+        let nodes = std::mem::take(&mut self.registry().nodes);
+        drop(nodes);
     }
 
     /// Carry out a command.

@@ -36,6 +36,9 @@ pub enum ListenError {
     /// Something is there that is no socket.
     #[error("'{}' exists and is not a socket", .0.display())]
     NotASocket(PathBuf),
+    /// No socket can be there.
+    #[error("cannot listen at '{}': a socket's path has at most {PATH_BYTES_MAX} bytes", .0.display())]
+    TooLong(PathBuf),
     /// The host refused.
     #[error("cannot listen at '{}': {error}", path.display())]
     Host {
@@ -46,6 +49,8 @@ pub enum ListenError {
     },
 }
 
+/// Bytes of `sockaddr_un.sun_path` without its NUL.
+const PATH_BYTES_MAX: usize = 107;
 /// How often to ask for the directory, and how long to wait in between.
 const TURN_TRIES: u32 = 200;
 const TURN_PAUSE: Duration = Duration::from_millis(5);
@@ -59,6 +64,9 @@ impl SocketPath {
     /// When somebody listens there, something else is there, or the host refuses.
     pub fn listen(path: &Path) -> Result<(UnixListener, Self), ListenError> {
         let host = |error: io::Error| ListenError::Host { path: path.to_owned(), error };
+        if path.as_os_str().len() > PATH_BYTES_MAX {
+            return Err(ListenError::TooLong(path.to_owned()));
+        }
         let _turn = turn(path);
         let socket = bound(path).or_else(|error| match error.kind() {
             io::ErrorKind::AddrInUse => {
