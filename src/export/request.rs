@@ -243,9 +243,6 @@ fn plan_discard(
         return Err(Outcome::Unsupported);
     }
     let (offset_bytes, bytes) = segment.range(disk, request, IoType::Discard)?;
-    if bytes == 0 {
-        return Err(Outcome::Done);
-    }
     Ok(OpKind::Discard { offset_bytes, bytes })
 }
 
@@ -260,9 +257,6 @@ fn plan_write_zeroes(
         return Err(Outcome::Unsupported);
     }
     let (offset_bytes, bytes) = segment.range(disk, request, IoType::WriteZeroes)?;
-    if bytes == 0 {
-        return Err(Outcome::Done);
-    }
     let may_unmap = segment.flags != 0;
     Ok(OpKind::WriteZeroes { offset_bytes, bytes, may_unmap, fua: terms.fua() })
 }
