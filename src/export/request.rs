@@ -36,16 +36,17 @@ const LEGACY_FLUSH_OUT: u32 = 5;
 pub(super) struct Terms {
     /// Feature bits that both sides agreed on.
     features: u64,
-    /// The driver asked for write-back caching, or cannot ask for anything else.
+    /// Writes may be answered before they are durable.
     writeback: bool,
 }
 
 impl Terms {
     /// The terms of a driver that accepted these features and finds `writeback` in the
-    /// configuration space. Without CONFIG_WCE it cannot look there, and FLUSH alone means
-    /// write-back (5.2.5.2); what the byte says is left for the next driver.
-    pub(super) fn of(features: u64, writeback: bool) -> Self {
-        Self { features, writeback: writeback || !has(features, VIRTIO_BLK_F_CONFIG_WCE) }
+    /// configuration space. Without CONFIG_WCE it cannot look there, and has what the operator
+    /// `chose`; what the byte says is left for the next driver.
+    pub(super) fn of(features: u64, writeback: bool, chose: bool) -> Self {
+        let can_choose = has(features, VIRTIO_BLK_F_CONFIG_WCE);
+        Self { features, writeback: if can_choose { writeback } else { chose } }
     }
 
     /// Writes must be durable when they complete (5.2.6.2): write-through, or no FLUSH to ask for it.

@@ -20,7 +20,7 @@ use vhost::vhost_user::message::{
 use vhost::vhost_user::{
     Backend, Error, GpuBackend, Result, VhostUserBackendReqHandlerMut as RequestHandler,
 };
-use virtio_bindings::virtio_blk::VIRTIO_BLK_F_CONFIG_WCE;
+use virtio_bindings::virtio_blk::{VIRTIO_BLK_F_CONFIG_WCE, VIRTIO_BLK_F_FLUSH};
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 
 use super::config::{WRITEBACK_OFFSET, config_space, features, has, read_config};
@@ -334,7 +334,11 @@ impl RequestHandler for Session {
     }
 
     fn get_config(&mut self, offset: u32, size: u32, _: VhostUserConfigFlags) -> Result<Vec<u8>> {
-        let space = config_space(&self.disk, self.writeback.load(Ordering::Relaxed));
+        // Without FLUSH there is no write-back to choose (virtio 1.3 section 5.2.5.2).
+        let can_flush = has(self.features, VIRTIO_BLK_F_FLUSH);
+        let can_choose = has(self.features, VIRTIO_BLK_F_CONFIG_WCE);
+        let writeback = self.writeback.load(Ordering::Relaxed) && (can_flush || !can_choose);
+        let space = config_space(&self.disk, writeback);
         Ok(read_config(&space, offset, size))
     }
 

@@ -313,7 +313,8 @@ impl Loop {
         if self.in_flight[usize::from(head)].is_some() {
             return self.refuse(head, &"the descriptor is in flight already");
         }
-        let terms = Terms::of(self.features, self.writeback.load(Ordering::Relaxed));
+        let writeback = self.writeback.load(Ordering::Relaxed);
+        let terms = Terms::of(self.features, writeback, self.disk.options.writeback);
         let indirect = self.ring.indirect();
         match walk(&self.memory, self.ring.table(), head, indirect) {
             Err(bad) => self.refuse(head, &bad),
