@@ -7,7 +7,7 @@ use blkfault::export::DiskOptions;
 use blkfault::fault::IoType;
 
 use crate::support::backend::{Backend, DISK_BYTES, Served, options};
-use crate::support::front::{Config, Front, SECTOR, Status, UNMAP, UNWRITTEN, feature, kind};
+use crate::support::front::{Ask, Config, Front, SECTOR, Status, UNMAP, UNWRITTEN, feature, kind};
 use crate::support::nodes::MemoryNode;
 use crate::{front_with_queue, pattern};
 
@@ -291,4 +291,23 @@ fn an_image_that_shrank_fails_what_is_gone() {
     blkfault::block::Node::resize(&node, DISK_BYTES / 2).expect("resize");
     assert_eq!(queue.read(DISK_SECTORS - 1, SECTOR).status, Status::IoErr);
     assert_eq!(queue.read(DISK_SECTORS / 2 - 1, SECTOR).status, Status::Ok);
+}
+
+#[test]
+fn what_a_disk_offers_does_not_change_while_it_is_served() {
+    let node = MemoryNode::new(DISK_BYTES);
+    let served = Served::over(node.clone(), options(1));
+    let mut front = Front::connect(&served.socket);
+    front.negotiate(feature::ALL);
+    let (offered, config) = (front.offered, front.config());
+    // The host turned out unable to punch holes, or the operator reopened the node.
+    node.change(|geometry| (geometry.can_discard, geometry.can_unmap_zeroes) = (false, false));
+    assert_eq!(front.wire.ask_u64(Ask::GetFeatures).expect("features"), offered);
+    assert_eq!(front.config(), config);
+    front.accept_again();
+    let mut queue = front.start_queues(1, 16).remove(0);
+    assert_eq!(queue.discard(0, 8).status, Status::Ok);
+    drop((front, queue));
+    served.wait_disconnected();
+    assert_eq!(Front::connect(&served.socket).offered, offered, "nor for the next session");
 }
