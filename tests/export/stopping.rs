@@ -233,3 +233,31 @@ fn a_ring_that_was_never_set_up_is_refused_and_the_session_goes_on() {
     assert!(queue.is_alive(), "refusals change nothing");
     eventually("one front end", || served.disk().is_connected());
 }
+
+#[test]
+fn a_ring_whose_memory_goes_and_comes_back_loses_nothing() {
+    let node = HoldingNode::new(DISK_BYTES);
+    let served = Served::over(node.clone(), options(1));
+    let (front, mut queue) = front_with_queue(&served.socket);
+    queue.prepare_slots(6, 512);
+    for _ in 0..3 {
+        node.shut();
+        (0..4).for_each(|slot| queue.start(slot, kind::IN, 8 * u64::from(slot), 512));
+        queue.kick();
+        node.wait_held(4);
+        // As QEMU does when a region changes its size.
+        let region = front.memory.regions()[0].clone();
+        front.remove_region(&region).expect("REM_MEM_REG");
+        assert!(queue.broken_within(PROMISED), "the driver may know that its ring is not served");
+        node.open();
+        (4..6).for_each(|slot| queue.start(slot, kind::OUT, 8 * u64::from(slot), 512));
+        queue.kick_always();
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(queue.used_index_in_memory(), queue.used_index(), "there is nowhere to answer");
+        front.add_region(&region).expect("ADD_MEM_REG");
+        let ends = queue.finish_all();
+        assert_eq!(ends.len(), 6);
+        assert!(ends.iter().all(|end| end.status == Status::Ok), "{ends:?}");
+    }
+    assert!(queue.is_alive());
+}
