@@ -350,6 +350,11 @@ impl Request {
         self.what
     }
 
+    /// Whether the image writes the guest's memory for it.
+    pub(super) fn is_read(&self) -> bool {
+        matches!(self.what, What::Io { iotype: IoType::Read, .. })
+    }
+
     /// When it was taken from the ring.
     pub(super) fn taken(&self) -> Instant {
         self.taken
@@ -358,7 +363,7 @@ impl Request {
     /// Write the status byte and make the used entry, the two from one outcome.
     pub(super) fn finish(self, outcome: Outcome) -> Used {
         let [status, ..] = outcome.status().to_le_bytes();
-        if matches!(self.what, What::Io { iotype: IoType::Read, .. }) {
+        if self.is_read() {
             for piece in self.data() {
                 mark_dirty(&self.memory, piece.addr, u64::from(piece.bytes));
             }

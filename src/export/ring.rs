@@ -158,26 +158,39 @@ impl Ring {
         self.broken.is_none() && !self.misplaced
     }
 
-    /// Append every head that is available now; at most as many as the queue has descriptors.
+    /// Append every head that is available now, up to the first lie; at most as many as the queue
+    /// has descriptors.
     pub(super) fn fetch(&mut self, memory: &GuestMemory, heads: &mut Vec<u16>) {
         let _ = self.queue.disable_notification(memory);
         let size = self.queue.size();
         let mut bad = None;
         match self.queue.iter(memory) {
             Err(_) => bad = Some(BadRing::AvailIndex),
-            Ok(available) => {
-                for head in available.map(|chain| chain.head_index()) {
-                    if head >= size {
-                        bad = Some(BadRing::Head(head));
-                        break;
+            Ok(mut available) => {
+                while let Some(head) = available.next().map(|chain| chain.head_index()) {
+                    if head < size {
+                        heads.push(head);
+                        continue;
                     }
-                    heads.push(head);
+                    // What came before it is served first.
+                    if heads.is_empty() {
+                        bad = Some(BadRing::Head(head));
+                    } else {
+                        available.go_to_previous_position();
+                    }
+                    break;
                 }
             }
         }
         if let Some(bad) = bad {
             self.set_broken(bad);
         }
+    }
+
+    /// Leave the last `count` heads that were fetched in the ring, to be fetched again.
+    pub(super) fn put_back(&mut self, count: u16) {
+        let next_avail = self.queue.next_avail().wrapping_sub(count);
+        self.queue.set_next_avail(next_avail);
     }
 
     /// Ask for kicks again. True if something became available meanwhile.
