@@ -155,11 +155,21 @@ fn a_raw_command_gives_the_reply_as_it_came() {
 }
 
 #[test]
-fn quit_ends_the_daemon() {
-    let scene = Scene::new();
-    assert_eq!(scene.run(&["quit"]).done(), "");
-    assert!(*scene.daemon.quit.lock().unwrap());
-    assert_eq!(scene.run(&["--json", "quit"]).json(), json!({}));
+fn quit_returns_when_the_daemon_has_ended_and_not_before() {
+    let mut scene = Scene::new();
+    scene.run(&["quit", "--timeout", "0.3"]).failed(4, "has not ended yet");
+    drop(scene.monitors.take());
+    for (arguments, printed) in [(&["quit"][..], ""), (&["--json", "quit"], "{}\n")] {
+        scene.start_daemon();
+        *scene.daemon.quit.lock().unwrap() = false;
+        let quit = scene.command(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while !*scene.daemon.quit.lock().unwrap() {
+            assert!(Instant::now() < deadline, "the command never came");
+        }
+        scene.monitors.take().unwrap().stop();
+        assert_eq!(Ran::from(quit.wait_with_output().unwrap()).done(), printed);
+    }
 }
 
 #[test]

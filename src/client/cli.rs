@@ -135,7 +135,7 @@ Examples:
         command: Value,
     },
 
-    /// End the daemon
+    /// End the daemon, and wait until it has ended
     #[command(after_help = "Example:\n  blkfault quit")]
     Quit,
 
@@ -248,6 +248,8 @@ pub(super) enum Failure {
     NoDisk(String),
     #[error("timed out: {0}")]
     NotReady(ClientError),
+    #[error("timed out: the daemon took the command and has not ended yet")]
+    NotEnded,
     /// The reply was printed and is an error.
     #[error("the daemon refused")]
     RefusedAndTold,
@@ -260,7 +262,7 @@ impl Failure {
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Status::Done,
             Self::Output(_) | Self::NoDisk(_) | Self::RefusedAndTold => Status::Refused,
             Self::NoMonitor => Status::Usage,
-            Self::NotReady(_) => Status::TimedOut,
+            Self::NotReady(_) | Self::NotEnded => Status::TimedOut,
             Self::Client(error) => match error {
                 ClientError::Refused { .. } => Status::Refused,
                 ClientError::TimedOut => Status::TimedOut,

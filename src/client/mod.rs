@@ -194,6 +194,20 @@ impl Client {
         }
     }
 
+    /// Wait until the daemon closes the connection, whatever it says before.
+    ///
+    /// # Errors
+    /// When it does not in time, or what it says is no QMP.
+    pub fn wait_for_end(mut self, deadline: Deadline) -> Result<(), ClientError> {
+        loop {
+            match self.receive(deadline) {
+                Ok(_) => {}
+                Err(ClientError::Gone) => return Ok(()),
+                Err(other) => return Err(other),
+            }
+        }
+    }
+
     /// The next message that is no event.
     fn reply(&mut self, deadline: Deadline) -> Result<Value, ClientError> {
         loop {

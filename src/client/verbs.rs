@@ -39,10 +39,7 @@ pub(super) fn run(cli: &Cli, out: &mut dyn Write) -> Result<(), Failure> {
             output::json_line(out, &reply)?;
             if reply.get("error").is_some() { Err(Failure::RefusedAndTold) } else { Ok(()) }
         }
-        Verb::Quit => {
-            let quit = connect(common)?.call("quit", json!({}), common.deadline())?;
-            done(common, &quit, out)
-        }
+        Verb::Quit => quit(common, out),
         Verb::Completion { shell, program } => {
             let mut command = program.command();
             let name = command.get_name().to_owned();
@@ -222,6 +219,17 @@ fn wait_for(common: &Common, args: &WaitArgs, out: &mut dyn Write) -> Result<(),
         }
         thread::sleep(RETRY.min(deadline.left().ok().flatten().unwrap_or(RETRY)));
     }
+}
+
+/// The daemon closes its monitors last, so that another may be started when this returns.
+fn quit(common: &Common, out: &mut dyn Write) -> Result<(), Failure> {
+    let (mut client, deadline) = (connect(common)?, common.deadline());
+    let returned = client.call("quit", json!({}), deadline)?;
+    client.wait_for_end(deadline).map_err(|error| match error {
+        ClientError::TimedOut => Failure::NotEnded,
+        other => other.into(),
+    })?;
+    done(common, &returned, out)
 }
 
 fn tell_events(common: &Common, filter: &Filter, out: &mut dyn Write) -> Result<(), Failure> {
