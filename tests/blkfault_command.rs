@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use scene::{PATIENCE, Ran, Scene};
+use scene::{BELL, PATIENCE, Ran, Scene};
 
 #[test]
 fn the_state_is_set_silently_and_told_in_one_word() {
@@ -86,25 +86,25 @@ fn a_disk_is_resized_with_a_suffix() {
 #[test]
 fn events_are_told_as_they_happen_until_the_daemon_goes() {
     let mut scene = Scene::new();
-    let filter = ["events", "--disk", "disk0", "--event", "BELL", "--event", "STATE"];
+    let filter = ["events", "--disk", "disk0", "--event", BELL, "--event", "SHUTDOWN"];
     let (mut people, mut lines, bell) = scene.listen(&filter);
-    assert!(bell.ends_with("Z BELL id=disk0\n"), "{bell}");
+    assert!(bell.ends_with(&format!("Z {BELL} id=disk0\n")), "{bell}");
     let (mut programs, mut json_lines, bell) = scene.listen(&["events", "--json"]);
-    assert_eq!(serde_json::from_str::<Value>(&bell).unwrap()["event"], "BELL");
-    for (name, id) in [("STATE", "disk1"), ("OTHER", "disk0"), ("STATE", "disk0")] {
+    assert_eq!(serde_json::from_str::<Value>(&bell).unwrap()["event"], BELL);
+    for (name, id) in [("SHUTDOWN", "disk1"), ("OTHER", "disk0"), ("SHUTDOWN", "disk0")] {
         scene.daemon.events.emit(name, Some(json!({ "id": id, "state": "error" })));
     }
     scene.monitors.take().unwrap().stop();
     let mut rest = String::new();
     lines.read_to_string(&mut rest).unwrap();
-    let rest: Vec<_> = rest.lines().filter(|line| !line.contains("BELL")).collect();
+    let rest: Vec<_> = rest.lines().filter(|line| !line.contains(BELL)).collect();
     assert_eq!(rest.len(), 1, "{rest:?}");
-    assert!(rest[0].ends_with("Z STATE id=disk0 state=error"), "{rest:?}");
+    assert!(rest[0].ends_with("Z SHUTDOWN id=disk0 state=error"), "{rest:?}");
     let mut rest = String::new();
     json_lines.read_to_string(&mut rest).unwrap();
     let told = |line: &str| serde_json::from_str::<Value>(line).unwrap()["event"].clone();
     let told: Vec<_> = rest.lines().map(told).filter(|name| name != "BELL").collect();
-    assert_eq!(told, ["STATE", "OTHER", "STATE"]);
+    assert_eq!(told, ["SHUTDOWN", "OTHER", "SHUTDOWN"]);
     for child in [&mut people, &mut programs] {
         assert_eq!(child.wait().unwrap().code(), Some(3), "the daemon went away");
     }
@@ -118,14 +118,33 @@ fn listening_for_a_time_is_done_when_the_time_is_over() {
 #[test]
 fn waiting_for_an_event_ends_with_it_or_with_the_time() {
     let scene = Scene::new();
-    let (mut child, _, line) = scene.listen(&["wait", "--event", "BELL", "--json"]);
+    let (mut child, _, line) = scene.listen(&["wait", "--event", BELL, "--json"]);
     assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["data"]["id"], "disk0");
     assert_eq!(child.wait().unwrap().code(), Some(0));
-    let (mut child, _, line) = scene.listen(&["wait", "--event", "BELL", "--disk", "disk0"]);
-    assert!(line.ends_with(" BELL id=disk0\n"), "{line}");
+    let (mut child, _, line) = scene.listen(&["wait", "--event", BELL, "--disk", "disk0"]);
+    assert!(line.ends_with(&format!(" {BELL} id=disk0\n")), "{line}");
     assert_eq!(child.wait().unwrap().code(), Some(0));
-    let never = ["wait", "--event", "NEVER", "--timeout", "0.1"];
+    let never = ["wait", "--event", "SHUTDOWN", "--timeout", "0.1"];
     scene.run(&never).failed(4, "timed out");
+}
+
+#[test]
+fn an_event_may_be_named_in_small_letters_and_is_offered_by_completion() {
+    let scene = Scene::new();
+    let (mut child, _, line) = scene.listen(&["wait", "--event", &BELL.to_ascii_lowercase()]);
+    assert!(line.contains(BELL), "{line}");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(scene.run(&["completion", "bash"]).done().contains("BLOCK_FAULT_STATE_CHANGED"));
+}
+
+#[test]
+fn nobody_waits_for_what_happens_to_a_disk_that_is_not_there() {
+    let scene = Scene::new();
+    for arguments in
+        [&["wait", "--event", "SHUTDOWN", "--disk", "nope"][..], &["events", "--disk", "nope"]]
+    {
+        scene.run(arguments).failed(1, "there is no disk 'nope'");
+    }
 }
 
 #[test]
@@ -156,12 +175,9 @@ fn a_raw_command_gives_the_reply_as_it_came() {
 
 #[test]
 fn quit_returns_when_the_daemon_has_ended_and_not_before() {
-    let mut scene = Scene::new();
-    scene.run(&["quit", "--timeout", "0.3"]).failed(4, "has not ended yet");
-    drop(scene.monitors.take());
+    Scene::new().run(&["quit", "--timeout", "0.3"]).failed(4, "has not ended yet");
     for (arguments, printed) in [(&["quit"][..], ""), (&["--json", "quit"], "{}\n")] {
-        scene.start_daemon();
-        *scene.daemon.quit.lock().unwrap() = false;
+        let mut scene = Scene::new();
         let quit = scene.command(arguments).stdout(Stdio::piped()).spawn().unwrap();
         let deadline = Instant::now() + PATIENCE;
         while !*scene.daemon.quit.lock().unwrap() {
@@ -198,8 +214,12 @@ fn wrong_usage_is_told_with_status_2_and_what_would_be_accepted() {
         (&["state", "disk0", "error", "--iotype", "scan"], "possible values: read, write, flush"),
         (&["resize", "disk0", "20X"], "such as 64M"),
         (&["resize", "disk0", "-1"], "such as 64M"),
-        (&["wait"], "--ready"),
-        (&["wait", "--ready", "--event", "X"], "cannot be used with"),
+        (&["wait"], "<--ready|--event <NAME>>"),
+        (&["wait", "--disk", "disk0"], "<--ready|--event <NAME>>"),
+        (&["wait", "--ready", "--event", "SHUTDOWN"], "cannot be used with"),
+        (&["wait", "--ready", "--disk", "disk0"], "cannot be used with"),
+        (&["wait", "--event", "NOPE"], "possible values: SHUTDOWN, BLOCK_IO_ERROR"),
+        (&["events", "--event", "BLOCK_IO_EROR"], "a similar value exists: 'BLOCK_IO_ERROR'"),
         (&["wait", "--ready", "--timeout", "-1"], "a number of seconds above 0"),
         (&["qmp", "{'execute': "], "the JSON object has no end"),
         (&["qmp", "quit"], "invalid keyword 'quit'"),
@@ -223,7 +243,7 @@ fn a_daemon_that_is_not_there_is_told_with_status_3() {
         &["list"],
         &["stats"],
         &["resize", "disk0", "1G"],
-        &["wait", "--event", "X"],
+        &["wait", "--event", "SHUTDOWN"],
         &["events"],
         &["qmp", "{}"],
         &["quit"],

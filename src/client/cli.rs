@@ -9,8 +9,8 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::builder::PossibleValuesParser;
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 
 use super::{ClientError, Deadline, verbs};
@@ -19,6 +19,7 @@ use crate::fault::IoType;
 use crate::monitor::framing::Framer;
 use crate::monitor::{Address, BadAddress};
 use crate::options;
+use crate::qapi::Event;
 use crate::size::Size;
 
 /// What became of a command line; the number is the exit status.
@@ -120,7 +121,8 @@ Examples:
     #[command(after_help = "Example:\n  blkfault events --event BLOCK_IO_ERROR --json")]
     Events {
         /// Only events with this name; may be repeated
-        #[arg(long = "event", value_name = "NAME")]
+        #[arg(long = "event", value_name = "NAME", ignore_case = true)]
+        #[arg(value_parser = event_name())]
         events: Vec<String>,
         /// Only events of this disk
         #[arg(long, value_name = "ID")]
@@ -177,12 +179,13 @@ pub(super) struct StateArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").args(["ready", "event"]).required(true))]
 pub(super) struct WaitArgs {
     /// Wait until the monitor answers
-    #[arg(long, required_unless_present = "event", conflicts_with_all = ["event", "disk"])]
+    #[arg(long, conflicts_with = "disk")]
     pub(super) ready: bool,
     /// Wait until this happens, and tell it
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", ignore_case = true, value_parser = event_name())]
     pub(super) event: Option<String>,
     /// Only if it happens to this disk
     #[arg(long, value_name = "ID", requires = "event")]
@@ -297,6 +300,11 @@ fn monitor_address(text: &str) -> Result<Address, BadAddress> {
     } else {
         format!("unix:{text}").parse()
     }
+}
+
+/// The name of an event, in whatever case it is written.
+fn event_name() -> impl TypedValueParser<Value = String> {
+    PossibleValuesParser::new(Event::NAMES).map(|name| name.to_ascii_uppercase())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

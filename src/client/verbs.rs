@@ -60,6 +60,16 @@ fn connect_by(common: &Common, deadline: Deadline) -> Result<Client, Failure> {
     Ok(Client::connect(address, deadline)?)
 }
 
+/// One wording, whichever command it was that did not find the disk.
+fn about(disk: &str) -> impl Fn(ClientError) -> Failure {
+    move |error| match error {
+        ClientError::Refused { class, .. } if class == "DeviceNotFound" => {
+            Failure::NoDisk(disk.to_owned())
+        }
+        other => other.into(),
+    }
+}
+
 /// People need not be told that nothing is to be told.
 fn done(common: &Common, returned: &Value, out: &mut dyn Write) -> Result<(), Failure> {
     if common.json {
@@ -204,7 +214,7 @@ fn wait_for(common: &Common, args: &WaitArgs, out: &mut dyn Write) -> Result<(),
     if let Some(event) = &args.event {
         let names = std::slice::from_ref(event);
         let filter = Filter { names, disk: args.disk.as_deref() };
-        let event = filter.next(&mut connect_by(common, deadline)?, deadline)?;
+        let event = filter.next(&mut listen(common, &filter, deadline)?, deadline)?;
         return tell_event(common, &event, out);
     }
     let mut why_not = None;
@@ -233,7 +243,7 @@ fn quit(common: &Common, out: &mut dyn Write) -> Result<(), Failure> {
 }
 
 fn tell_events(common: &Common, filter: &Filter, out: &mut dyn Write) -> Result<(), Failure> {
-    let mut client = connect(common)?;
+    let mut client = listen(common, filter, common.deadline())?;
     let deadline = common.timeout.map_or(Deadline::NEVER, Deadline::after);
     loop {
         match filter.next(&mut client, deadline) {
@@ -243,6 +253,15 @@ fn tell_events(common: &Common, filter: &Filter, out: &mut dyn Write) -> Result<
             Err(other) => return Err(other.into()),
         }
     }
+}
+
+/// Connect, and see to it that what the filter waits for can happen.
+fn listen(common: &Common, filter: &Filter, deadline: Deadline) -> Result<Client, Failure> {
+    let mut client = connect_by(common, deadline)?;
+    if let Some(disk) = filter.disk {
+        state_of(&mut client, disk, deadline).map_err(about(disk))?;
+    }
+    Ok(client)
 }
 
 fn tell_event(
