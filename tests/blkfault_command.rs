@@ -229,9 +229,26 @@ fn wrong_usage_is_told_with_status_2_and_what_would_be_accepted() {
     ] {
         scene.run(arguments).failed(2, why);
     }
-    let mut unset = scene.command(&["list"]);
-    Ran::from(unset.env_remove("BLKFAULT_MONITOR").output().unwrap())
-        .failed(2, "--monitor unix:PATH or set BLKFAULT_MONITOR");
+}
+
+#[test]
+fn the_variable_for_the_monitor_is_named_where_it_is_wrong_and_ignored_where_it_is_not_needed() {
+    let scene = Scene::new();
+    let list = |change: fn(&mut Command) -> &mut Command| {
+        Ran::from(change(&mut scene.command(&["list"])).output().unwrap())
+    };
+    let none = "--monitor unix:PATH or set BLKFAULT_MONITOR";
+    list(|list| list.env_remove("BLKFAULT_MONITOR")).failed(2, none);
+    list(|list| list.env("BLKFAULT_MONITOR", "")).failed(2, none);
+    let bad = "the environment variable BLKFAULT_MONITOR: 'tcp:nowhere' is not a monitor address";
+    list(|list| list.env("BLKFAULT_MONITOR", "tcp:nowhere")).failed(2, bad);
+    let path = scene.path().to_str().unwrap().to_owned();
+    for arguments in [&["man"][..], &["completion", "bash"], &["list", "--monitor", &path]] {
+        for value in ["", "tcp:nowhere"] {
+            let mut command = scene.command(arguments);
+            Ran::from(command.env("BLKFAULT_MONITOR", value).output().unwrap()).done();
+        }
+    }
 }
 
 #[test]

@@ -38,6 +38,9 @@ pub enum Status {
     TimedOut = 4,
 }
 
+/// Names the monitor where `--monitor` does not.
+const MONITOR_VARIABLE: &str = "BLKFAULT_MONITOR";
+
 const EXIT_STATUS: &str = "\
 Exit status:
   0  done
@@ -64,9 +67,10 @@ pub struct Cli {
 #[derive(Debug, Args)]
 pub(super) struct Common {
     /// The daemon's monitor: unix:PATH, tcp:HOST:PORT, or the path of a unix socket
-    #[arg(long, global = true, env = "BLKFAULT_MONITOR", value_name = "ADDR")]
-    #[arg(value_parser = monitor_address)]
-    pub(super) monitor: Option<Address>,
+    /// [env: BLKFAULT_MONITOR]
+    // Not clap's `env`: a bad value must not hinder verbs that need no monitor.
+    #[arg(long, global = true, value_name = "ADDR", value_parser = monitor_address)]
+    monitor: Option<Address>,
 
     /// Print JSON for programs instead of text for people
     #[arg(long, global = true)]
@@ -247,6 +251,8 @@ pub(super) enum Failure {
     Output(#[from] io::Error),
     #[error("which monitor? Say --monitor unix:PATH or set BLKFAULT_MONITOR")]
     NoMonitor,
+    #[error("the environment variable {MONITOR_VARIABLE}: {0}")]
+    BadVariable(BadAddress),
     #[error("there is no disk '{0}'")]
     NoDisk(String),
     #[error("timed out: {0}")]
@@ -264,7 +270,7 @@ impl Failure {
             // `blkfault events | head -1` is done when head has enough.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Status::Done,
             Self::Output(_) | Self::NoDisk(_) | Self::RefusedAndTold => Status::Refused,
-            Self::NoMonitor => Status::Usage,
+            Self::NoMonitor | Self::BadVariable(_) => Status::Usage,
             Self::NotReady(_) | Self::NotEnded => Status::TimedOut,
             Self::Client(error) => match error {
                 ClientError::Refused { .. } => Status::Refused,
@@ -288,6 +294,16 @@ impl Failure {
 }
 
 impl Common {
+    /// The monitor that is meant; a variable that is empty names none.
+    pub(super) fn address(&self) -> Result<Address, Failure> {
+        if let Some(address) = &self.monitor {
+            return Ok(address.clone());
+        }
+        let variable = std::env::var_os(MONITOR_VARIABLE).filter(|value| !value.is_empty());
+        let variable = variable.ok_or(Failure::NoMonitor)?;
+        monitor_address(&variable.to_string_lossy()).map_err(Failure::BadVariable)
+    }
+
     /// When to give up, if nothing else is said.
     pub(super) fn deadline(&self) -> Deadline {
         Deadline::after(self.timeout.unwrap_or(Duration::from_secs(30)))

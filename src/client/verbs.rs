@@ -56,8 +56,7 @@ fn connect(common: &Common) -> Result<Client, Failure> {
 }
 
 fn connect_by(common: &Common, deadline: Deadline) -> Result<Client, Failure> {
-    let address = common.monitor.as_ref().ok_or(Failure::NoMonitor)?;
-    Ok(Client::connect(address, deadline)?)
+    Ok(Client::connect(&common.address()?, deadline)?)
 }
 
 /// One wording, whichever command it was that did not find the disk.
