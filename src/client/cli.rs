@@ -274,7 +274,7 @@ impl Failure {
             Self::NotReady(_) | Self::NotEnded => Status::TimedOut,
             Self::Client(error) => match error {
                 ClientError::Refused { .. } => Status::Refused,
-                ClientError::TimedOut => Status::TimedOut,
+                ClientError::TimedOut | ClientError::NoGreeting(_) => Status::TimedOut,
                 ClientError::Unreachable { .. }
                 | ClientError::Gone
                 | ClientError::Broken(_)

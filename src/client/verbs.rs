@@ -26,8 +26,8 @@ pub(super) fn run(cli: &Cli, out: &mut dyn Write) -> Result<(), Failure> {
         Verb::Stats { disk } => stats(common, disk.as_deref(), out),
         Verb::Resize { disk, size } => {
             let arguments = json!({ "device": disk, "size": size.0 });
-            let resized = connect(common)?.call("block_resize", arguments, common.deadline())?;
-            done(common, &resized, out)
+            let resized = connect(common)?.call("block_resize", arguments, common.deadline());
+            done(common, &resized.map_err(about(disk))?, out)
         }
         Verb::Wait(wait) => wait_for(common, wait, out),
         Verb::Events { events, disk } => {
@@ -86,10 +86,10 @@ fn set_or_tell_state(
     let id = &args.disk;
     let Some(state) = &args.state else {
         if common.json {
-            let info = client.call("query-block-fault", json!({ "id": id }), common.deadline())?;
-            return Ok(output::json_line(out, &info)?);
+            let info = client.call("query-block-fault", json!({ "id": id }), common.deadline());
+            return Ok(output::json_line(out, &info.map_err(about(id))?)?);
         }
-        let state = state_of(&mut client, id, common.deadline())?;
+        let state = state_of(&mut client, id, common.deadline()).map_err(about(id))?;
         return Ok(writeln!(out, "{state}")?);
     };
     let mut arguments = json!({ "id": id, "state": state });
@@ -102,8 +102,8 @@ fn set_or_tell_state(
     if !args.iotype.is_empty() {
         arguments["iotype"] = json!(args.iotype);
     }
-    let set = client.call_oob("set-block-fault-state", arguments, common.deadline())?;
-    done(common, &set, out)
+    let set = client.call_oob("set-block-fault-state", arguments, common.deadline());
+    done(common, &set.map_err(about(id))?, out)
 }
 
 fn state_of(client: &mut Client, id: &str, deadline: Deadline) -> Result<String, ClientError> {

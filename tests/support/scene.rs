@@ -73,7 +73,11 @@ impl Daemon {
                 "wr_zeroes_operations": 5, "wr_zeroes_bytes": 4096, "account_failed": true
             } }]),
             "block_resize" => {
-                *self.size_bytes.lock().unwrap() = arguments["size"].as_u64().unwrap();
+                let size_bytes = arguments["size"].as_u64().unwrap();
+                if size_bytes % 512 != 0 {
+                    return Err(QmpError::generic("The size must be a multiple of 512"));
+                }
+                *self.size_bytes.lock().unwrap() = size_bytes;
                 json!({})
             }
             "quit" => {
