@@ -384,6 +384,47 @@ fn completion_scripts_and_the_manual_name_every_verb() {
     }
 }
 
+/// The lines of a section of a manual page, as they are written.
+fn section<'a>(page: &'a str, heading: &str) -> Vec<&'a str> {
+    let wanted = [format!(".SH {heading}"), format!(".SH \"{heading}\"")];
+    let mut lines = page.lines().skip_while(|line| !wanted.iter().any(|wanted| wanted == line));
+    assert!(lines.next().is_some(), "no {heading}: {page}");
+    lines.take_while(|line| !line.starts_with(".SH ")).collect()
+}
+
+#[test]
+fn a_manual_page_is_complete_in_itself() {
+    let scene = Scene::without_daemon();
+    for program in ["blkfault", "blkfaultd"] {
+        let page = scene.run(&["man", "--program", program]).done();
+        for (heading, begins) in [("EXIT STATUS", "  0  "), ("EXAMPLES", "  ")] {
+            let lines = section(&page, heading);
+            assert_eq!((lines[0], lines[lines.len() - 1]), (".nf", ".fi"), "{lines:?}");
+            assert!(lines[1].starts_with(begins), "{lines:?}");
+        }
+        assert!(!page.contains("SUBCOMMANDS") && !page.contains("EXTRA"), "{page}");
+        let references = page.matches("(1)").count();
+        assert_eq!(references, 0, "{program} points to pages that do not exist: {page}");
+    }
+    let page = scene.run(&["man"]).done();
+    assert!(section(&page, "OPTIONS").concat().contains("BLKFAULT_MONITOR"), "{page}");
+    let verbs = section(&page, "COMMANDS");
+    for verb in ["state", "list", "wait", "man"] {
+        assert!(verbs.contains(&format!(".SS {verb}").as_str()), "{verbs:?}");
+    }
+    let common = verbs.iter().filter(|line| line.contains("monitor\\fR \\fI"));
+    assert_eq!(common.count(), 0, "{verbs:?}");
+}
+
+#[test]
+fn the_help_of_wait_tells_what_it_cannot_hear() {
+    let help = Scene::without_daemon().run(&["wait", "--help"]).done();
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in ["after it has connected", "one a second", "query-block-fault"] {
+        assert!(help.contains(part), "{help}");
+    }
+}
+
 #[test]
 fn the_daemon_has_a_manual_and_completion_too() {
     let scene = Scene::without_daemon();

@@ -49,6 +49,9 @@ Exit status:
   3  no daemon answers, or it went away
   4  timed out
 
+Environment:
+  BLKFAULT_MONITOR  the monitor, where --monitor is not given
+
 Example:
   export BLKFAULT_MONITOR=unix:/run/blkfault/monitor.sock
   blkfault state disk0 error && run-the-test; blkfault state disk0 none";
@@ -115,6 +118,11 @@ Examples:
     },
 
     /// Wait for the daemon, or for an event
+    ///
+    /// Only what happens after it has connected is heard, so start it before the fault that is to
+    /// happen. Of BLOCK_IO_ERROR, one a second is told for each disk and direction, and the last.
+    /// Whether a disk has failed anything so far is in its counts, which query-block-fault (`blkfault
+    /// state ID --json`) tells at any time.
     #[command(after_help = "\
 Examples:
   blkfault wait --ready --timeout 10

@@ -6,6 +6,7 @@
 
 pub mod cli;
 mod deadline;
+mod manual;
 mod output;
 mod verbs;
 

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::cli::{Cli, Common, Failure, StateArgs, Verb, WaitArgs};
 use super::output::{self, Table};
-use super::{Client, ClientError, Deadline};
+use super::{Client, ClientError, Deadline, manual};
 use crate::size::Size;
 
 /// How long to wait between two attempts to connect.
@@ -47,7 +47,7 @@ pub(super) fn run(cli: &Cli, out: &mut dyn Write) -> Result<(), Failure> {
             clap_complete::generate(*shell, &mut command, name, &mut script);
             Ok(out.write_all(&script)?)
         }
-        Verb::Man { program } => Ok(output::manual(&program.command(), out)?),
+        Verb::Man { program } => Ok(manual::write(&program.command(), out)?),
     }
 }
 
