@@ -16,6 +16,7 @@ mod load;
 mod migration;
 mod requests;
 mod session;
+mod state_contract;
 mod stopping;
 
 /// A connected front end with one running queue, everything negotiated.
