@@ -70,7 +70,7 @@ impl Guest<'_> {
         let done = ends.iter().filter(|end| end.status == Status::Ok).count();
         assert_eq!(failed + done, ends.len(), "{ends:?}");
         self.failed += failed as u64;
-        if before % 2 == 0 && self.epoch.load(Ordering::SeqCst) == before {
+        if before.is_multiple_of(2) && self.epoch.load(Ordering::SeqCst) == before {
             let (side, wrong) = if is_error(before) {
                 (&self.certain.bad, done)
             } else {
