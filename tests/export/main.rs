@@ -11,6 +11,7 @@ mod support {
     pub mod operator;
 }
 
+mod deaf;
 mod framing;
 mod load;
 mod migration;
