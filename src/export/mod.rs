@@ -15,6 +15,7 @@ mod control;
 mod dirty;
 mod disk;
 mod door;
+mod mapping;
 mod memory;
 mod patience;
 mod request;

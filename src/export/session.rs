@@ -27,6 +27,7 @@ use super::config::{WRITEBACK_OFFSET, config_space, features, has, read_config};
 use super::control::{Change, End, Worker};
 use super::dirty::DirtyLog;
 use super::disk::{Disk, QUEUE_SIZE_MAX};
+use super::mapping::Sharer;
 use super::memory::{MEMORY_SLOTS_MAX, MemoryTable};
 use super::patience::Patience;
 use super::ring::RingSetup;
@@ -55,6 +56,8 @@ pub(super) struct Session {
     /// REPLY_ACK is negotiated.
     acknowledges: bool,
     log: Arc<DirtyLog>,
+    /// The front end, of whom all memory is.
+    sharer: Arc<Sharer>,
     table: MemoryTable,
     vrings: Vec<Vring>,
     /// The `writeback` byte of the configuration space.
@@ -65,7 +68,8 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(disk: Arc<Disk>) -> Self {
+    /// A session with a front end that has said nothing yet.
+    pub(super) fn new(disk: Arc<Disk>, sharer: Arc<Sharer>) -> Self {
         let vrings =
             std::iter::repeat_with(Vring::default).take(disk.options.num_queues.into()).collect();
         let writeback = Arc::new(AtomicBool::new(disk.options.writeback));
@@ -75,7 +79,8 @@ impl Session {
             owned: false,
             features: 0,
             acknowledges: false,
-            table: MemoryTable::new(log.clone()),
+            table: MemoryTable::new(log.clone(), sharer.clone()),
+            sharer,
             log,
             vrings,
             writeback,
@@ -439,7 +444,8 @@ impl RequestHandler for Session {
     }
 
     fn set_log_base(&mut self, log: &VhostUserLog, file: File) -> Result<()> {
-        let set = self.log.set_bits(file, log.mmap_offset, log.mmap_size, self.table.end());
+        let (offset, bytes, covers) = (log.mmap_offset, log.mmap_size, self.table.end());
+        let set = self.log.set_bits(&file, offset, bytes, covers, &self.sharer);
         set.map_err(Error::ReqHandlerError)
     }
 }
