@@ -329,6 +329,28 @@ fn a_client_that_never_reads_is_stalled_and_hinders_nobody() {
 }
 
 #[test]
+fn a_flood_of_mistakes_leaves_the_others_their_turns() {
+    for flood in ["]".repeat(1000), "1,".repeat(500), "{} ".repeat(1000)] {
+        let monitor = TestMonitor::start();
+        let [mut holding, mut flooding, mut other] = [(); 3].map(|()| monitor.oob_client());
+        holding.send("{'exec-oob': 'hold'}");
+        monitor.wait_for_begun(1);
+        // The flood is there before the other's command.
+        flooding.send(&flood);
+        other.send("{'exec-oob': 'hold', 'id': 'other'}");
+        monitor.executor.release();
+        monitor.wait_for_begun(2);
+        let before = flooding.lines_at_hand();
+        assert!(before < 1000, "the other's command begins after the whole flood was answered");
+        monitor.executor.release();
+        assert_eq!(other.message()["id"], "other");
+        for _ in before..1000 {
+            assert!(flooding.message().get("error").is_some());
+        }
+    }
+}
+
+#[test]
 fn a_web_page_cannot_command_the_daemon() {
     let monitor = TestMonitor::start();
     let mut stream = TcpStream::connect(("127.0.0.1", monitor.port())).unwrap();
