@@ -74,7 +74,7 @@ impl Daemon {
             } }]),
             "block_resize" => {
                 let size_bytes = arguments["size"].as_u64().unwrap();
-                if size_bytes % 512 != 0 {
+                if !size_bytes.is_multiple_of(512) {
                     return Err(QmpError::generic("The size must be a multiple of 512"));
                 }
                 *self.size_bytes.lock().unwrap() = size_bytes;
