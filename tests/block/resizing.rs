@@ -3,6 +3,7 @@
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use blkfault::block::{Aio, CacheMode, Node, OpKind, OwnedMemory, RawImage, RawOptions};
@@ -108,10 +109,16 @@ fn a_disk_does_not_shrink_below_a_write_that_hangs_and_stays_what_it_was() {
         driver.commit();
         // A thread of the pool may not have begun it.
         std::thread::sleep(Duration::from_millis(100));
-        assert_eq!(image.resize(SMALL_BYTES), Err(Errno::EBUSY), "{aio:?}");
-        assert_eq!(image.geometry().size_bytes, LARGE_BYTES, "{aio:?}");
-        assert_eq!(length(&path), LARGE_BYTES, "{aio:?}");
-        drop(frozen);
+        std::thread::scope(|scope| {
+            let (resized_in, resized) = mpsc::channel();
+            scope.spawn(|| resized_in.send(image.resize(SMALL_BYTES)).unwrap());
+            let resized = resized.recv_timeout(Duration::from_secs(20));
+            let now = (image.geometry().size_bytes, length(&path));
+            // Before anything may fail, because what hangs here hangs until then.
+            drop(frozen);
+            assert_eq!(resized, Ok(Err(Errno::EBUSY)), "{aio:?}");
+            assert_eq!(now, (LARGE_BYTES, LARGE_BYTES), "{aio:?}");
+        });
         driver.finish();
         assert_eq!(driver.ended(hanging), Some(Ok(())), "{aio:?}");
         assert_eq!(image.resize(SMALL_BYTES), Ok(()), "{aio:?}");
