@@ -10,6 +10,7 @@ mod memory;
 mod node;
 mod null;
 mod raw;
+mod waker;
 
 pub use buffers::{Buffers, OwnedMemory};
 pub use filter::{FaultFilter, FaultPoint, FaultReport};

@@ -297,6 +297,27 @@ fn ops_outside_the_disk_fail_and_change_nothing() {
 }
 
 #[test]
+fn an_op_of_more_pieces_than_the_kernel_takes_moves_all_of_them() {
+    const PIECES: usize = 3000;
+    for arm in arms(4 << 20) {
+        let mut driver = Driver::new(&*arm.disk);
+        for (misalignment, offset_bytes) in [(0, 0), (0, 512), (8, 4096)] {
+            let memory = || OwnedMemory::new(PIECES * SECTOR, misalignment);
+            let (from, into) = (memory(), memory());
+            let content: Vec<u8> = (0..PIECES * SECTOR).map(|i| (i ^ i >> 9) as u8).collect();
+            from.write(&content);
+            let pieces = from.pieces(&[SECTOR; PIECES]);
+            let write = OpKind::Write { offset_bytes, from: pieces, fua: false };
+            assert_eq!(driver.run(write), Ok(()), "{}", arm.name);
+            let pieces = into.pieces(&[SECTOR; PIECES]);
+            let read = OpKind::Read { offset_bytes, into: pieces };
+            assert_eq!(driver.run(read), Ok(()), "{}", arm.name);
+            assert!(into.read() == content, "{}: {misalignment} {offset_bytes}", arm.name);
+        }
+    }
+}
+
+#[test]
 fn an_op_of_no_length_ends_well() {
     for arm in arms(1 << 20) {
         let mut driver = Driver::new(&*arm.disk);

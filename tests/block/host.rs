@@ -111,6 +111,22 @@ impl Drop for Mount {
     }
 }
 
+/// A file system that lets no write pass until it is dropped.
+pub(crate) struct Frozen<'a>(&'a Mount);
+
+impl<'a> Frozen<'a> {
+    pub(crate) fn new(mount: &'a Mount) -> Result<Self, String> {
+        run(&["fsfreeze", "-f", mount.path.to_str().unwrap()])?;
+        Ok(Self(mount))
+    }
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        run(&["fsfreeze", "-u", self.0.path.to_str().unwrap()]).unwrap();
+    }
+}
+
 /// The value, or a line that says what is left out and nothing.
 pub(crate) fn lend<T>(what: &str, value: Result<T, String>) -> Option<T> {
     value.map_err(|why| left_out(what, &why)).ok()

@@ -12,7 +12,7 @@ use blkfault::errno::Errno;
 
 use crate::arms::arms;
 use crate::driver::{Driver, write_op};
-use crate::host::{Mount, lend, run, scratch, sparse};
+use crate::host::{Frozen, Mount, lend, scratch, sparse};
 
 const ENGINES: [Aio; 2] = [Aio::IoUring, Aio::Threads];
 
@@ -65,22 +65,6 @@ fn a_size_that_cannot_be_leaves_the_image_as_it_was() {
     image.reopen(RawOptions { read_only: true, ..RawOptions::new(&path) }).unwrap();
     assert_eq!(image.resize(512), Err(Errno::EROFS));
     assert_eq!(std::fs::metadata(&path).unwrap().len(), 1 << 20);
-}
-
-/// A file system that lets no write pass until it is dropped.
-struct Frozen<'a>(&'a Mount);
-
-impl<'a> Frozen<'a> {
-    fn new(mount: &'a Mount) -> Result<Self, String> {
-        run(&["fsfreeze", "-f", mount.path.to_str().unwrap()])?;
-        Ok(Self(mount))
-    }
-}
-
-impl Drop for Frozen<'_> {
-    fn drop(&mut self) {
-        run(&["fsfreeze", "-u", self.0.path.to_str().unwrap()]).unwrap();
-    }
 }
 
 #[test]

@@ -15,4 +15,5 @@ mod host;
 mod life;
 mod locks;
 mod opening;
+mod resizing;
 mod space;

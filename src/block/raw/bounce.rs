@@ -1,15 +1,18 @@
 //! Requests that `O_DIRECT` does not take as they are, through aligned memory of our own.
 //!
 //! Knows: how to cut a range into aligned windows, and how to copy. Must not know: system calls.
-//! Invariants: a window is read before it is written if the request covers only a part of it;
-//! memory is bounded by [`WINDOW_BYTES_MAX`] whatever the request's length.
+//! Invariants: a window is read before it is written if the request covers only a part of it; a
+//! request takes memory when its budget lets it, [`WINDOW_BYTES_MAX`] at most whatever its length.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use vm_memory::{MmapRegion, VolatileMemory, VolatileSlice};
 
+use super::budget::{Budget, Lease};
 use super::transfer::{Progress, Transfer};
 use crate::block::Buffers;
+use crate::block::waker::Waker;
 use crate::errno::Errno;
 
 /// The most memory that one request takes, a multiple of every alignment.
@@ -65,6 +68,69 @@ pub(super) fn padded(range: &Range<u64>, align: u64) -> Range<u64> {
     range.start - range.start % align..range.end.next_multiple_of(align)
 }
 
+/// A request that has no aligned memory yet.
+#[derive(Debug)]
+pub(super) struct Pending {
+    memory: Memory,
+    direction: Direction,
+    range: Range<u64>,
+    align: u64,
+    lease: Option<Lease>,
+}
+
+impl Pending {
+    /// A request that is to go through memory aligned to `align` bytes.
+    pub(super) fn new(memory: Memory, direction: Direction, range: Range<u64>, align: u32) -> Self {
+        Self { memory, direction, range, align: u64::from(align), lease: None }
+    }
+
+    fn window_bytes(&self) -> u64 {
+        let padded = padded(&self.range, self.align);
+        (padded.end - padded.start).min(WINDOW_BYTES_MAX)
+    }
+
+    /// Whether the budget lets it begin; if not, `waker` is woken once it does. Without a waker
+    /// this blocks until then.
+    pub(super) fn may_begin(&mut self, budget: &Arc<Budget>, waker: Option<&Arc<Waker>>) -> bool {
+        let bytes = self.window_bytes();
+        let lease = self.lease.get_or_insert_with(|| budget.join(bytes));
+        match waker {
+            Some(waker) => lease.is_up(waker),
+            None => {
+                lease.wait();
+                true
+            }
+        }
+    }
+
+    /// Take the memory.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(super) fn begin(self) -> Result<Bounced, Errno> {
+        let bytes = usize::try_from(self.window_bytes()).map_err(|_| Errno::ENOMEM)?;
+        let region = MmapRegion::new(bytes.next_multiple_of(4096)).map_err(|_| Errno::ENOMEM)?;
+        let Self { memory, direction, range, align, lease } = self;
+        let window = window(range.start, &range, align, direction);
+        let transfer = Transfer::new(window.start_bytes, window.bytes);
+        let position_bytes = range.start;
+        let mut bounced = Bounced {
+            memory,
+            direction,
+            range,
+            align,
+            region,
+            position_bytes,
+            window,
+            storing: false,
+            transfer,
+            _lease: lease,
+        };
+        bounced.enter_window();
+        Ok(bounced)
+    }
+}
+
 /// A request on its way through aligned memory.
 #[derive(Debug)]
 pub(super) struct Bounced {
@@ -79,40 +145,11 @@ pub(super) struct Bounced {
     /// The window is being written, not read.
     storing: bool,
     transfer: Transfer,
+    /// Given back after the region: fields drop in their order.
+    _lease: Option<Lease>,
 }
 
 impl Bounced {
-    /// # Errors
-    /// `ENOMEM`.
-    pub(super) fn new(
-        memory: Memory,
-        direction: Direction,
-        range: Range<u64>,
-        align: u32,
-    ) -> Result<Self, Errno> {
-        let align = u64::from(align);
-        let padded = padded(&range, align);
-        let bytes = (padded.end - padded.start).min(WINDOW_BYTES_MAX);
-        let region = usize::try_from(bytes).map_err(|_| Errno::ENOMEM)?;
-        let region = MmapRegion::new(region.next_multiple_of(4096)).map_err(|_| Errno::ENOMEM)?;
-        let window = window(range.start, &range, align, direction);
-        let transfer = Transfer::new(window.start_bytes, window.bytes);
-        let position_bytes = range.start;
-        let mut bounced = Self {
-            memory,
-            direction,
-            range,
-            align,
-            region,
-            position_bytes,
-            window,
-            storing: false,
-            transfer,
-        };
-        bounced.enter_window();
-        Ok(bounced)
-    }
-
     /// What the kernel is to do next.
     pub(super) fn call(&self) -> (Direction, libc::iovec, u64) {
         let direction = if self.storing { Direction::Write } else { Direction::Read };

@@ -11,7 +11,10 @@
 //! ```
 
 mod bounce;
+mod budget;
 mod current;
+mod direct;
+mod extent;
 mod lock;
 mod open;
 mod options;
@@ -25,6 +28,7 @@ mod uring;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::time::{Duration, Instant};
 
 use self::current::Current;
 use self::open::Opened;
@@ -37,7 +41,16 @@ use crate::errno::Errno;
 /// When this variable is set in the environment, [`Aio::Auto`] means threads.
 pub const NO_IO_URING_VARIABLE: &str = "BLKFAULT_NO_IO_URING";
 
+/// How long a resize waits for writes that are under way beyond the new end.
+const SHRINK_PATIENCE: Duration = Duration::from_secs(2);
+
 /// A raw image.
+///
+/// Its size is what it was when it was opened, reopened or resized here. When somebody else cuts
+/// the file short meanwhile, reads beyond its end are `EIO`, never zeroes; a write there makes the
+/// file longer again, as any write to a file does, and what lies between reads as zeroes then. To
+/// tell before each write would take a system call more for each, and could still come too late:
+/// the lock is what keeps others away.
 #[derive(Debug)]
 pub struct RawImage {
     current: Arc<Current>,
@@ -133,9 +146,10 @@ pub struct Reopening {
 }
 
 impl Reopening {
-    /// Put the new image in the place of the old one.
+    /// Put the new image in the place of the old one. Its size is what it is now.
     pub fn commit(self) {
         let _control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        self.opened.refresh_size();
         self.current.replace(self.opened);
     }
 }
@@ -201,8 +215,7 @@ fn resize_file(opened: &Opened, size_bytes: u64) -> Result<(), Errno> {
     if opened.options.read_only {
         return Err(Errno::EROFS);
     }
-    let unit = opened.options.block_bytes.max(opened.alignment.offset_bytes);
-    if !size_bytes.is_multiple_of(u64::from(unit)) {
+    if !size_bytes.is_multiple_of(u64::from(opened.size_unit_bytes())) {
         return Err(Errno::EINVAL);
     }
     if i64::try_from(size_bytes).is_err() {
@@ -211,14 +224,17 @@ fn resize_file(opened: &Opened, size_bytes: u64) -> Result<(), Errno> {
     // A smaller size is in force before the file is cut, so that no new write grows it again.
     let before = opened.size_bytes();
     opened.set_size_bytes(before.min(size_bytes));
-    match opened.file().set_len(size_bytes) {
-        Ok(()) => {
-            opened.set_size_bytes(size_bytes);
-            Ok(())
-        }
-        Err(error) => {
-            opened.set_size_bytes(before);
-            Err(Errno::from_io(&error))
-        }
+    let resized = cut_or_grow(opened, size_bytes);
+    opened.set_size_bytes(if resized.is_ok() { size_bytes } else { before });
+    resized
+}
+
+/// Give the file its length once no write is under way beyond it; such a write would make it
+/// longer again. `EBUSY` if one does not end.
+fn cut_or_grow(opened: &Opened, size_bytes: u64) -> Result<(), Errno> {
+    let mut turn = opened.writes().join(size_bytes..u64::MAX, true);
+    if !turn.wait_until(Some(Instant::now() + SHRINK_PATIENCE)) {
+        return Err(Errno::EBUSY);
     }
+    opened.file().set_len(size_bytes).map_err(|error| Errno::from_io(&error))
 }

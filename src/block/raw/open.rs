@@ -6,11 +6,13 @@
 use std::fs::{File, FileType, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
+use super::budget::Budget;
+use super::extent::{Extent, Identity};
 use super::lock::{self, Claim, LockError};
 use super::options::{CacheMode, ImageKind, Locking, OpenError, RawOptions};
 use super::probe::{self, Alignment};
@@ -19,6 +21,8 @@ use crate::block::Geometry;
 
 /// Guests never ask for less than a sector, so nothing finer need be served.
 const SECTOR_BYTES: u32 = 512;
+/// The most memory that the requests of one description take on their way through aligned memory.
+const BOUNCE_BYTES_MAX: u64 = 16 << 20;
 
 /// An open image.
 #[derive(Debug)]
@@ -33,13 +37,16 @@ pub(super) struct Opened {
     /// What fallocate wants offsets and lengths to be multiples of, in bytes.
     pub(super) allocation_bytes: u32,
     physical_block_bytes: u32,
-    size_bytes: AtomicU64,
+    /// What is shared with the other descriptions of the same file.
+    extent: Arc<Extent>,
+    /// The extents of the files that were open before, which ops may still be using.
+    earlier: Vec<Weak<Extent>>,
     /// Holes can be punched.
     can_punch: AtomicBool,
     /// Ranges can be zeroed without writing.
     can_zero_range: AtomicBool,
-    /// Where writes wait for each other, if a write may have to read what surrounds it.
-    pub(super) writes: Option<Arc<Turns>>,
+    /// Where requests wait for memory of ours.
+    pub(super) bounces: Arc<Budget>,
     /// Where flushes wait for each other.
     pub(super) flushes: FlushGate,
     claim: Claim,
@@ -68,14 +75,16 @@ impl Opened {
         };
         let physical = probe::physical_block_bytes(&file, kind);
         let can_punch = !options.read_only && probe::can_punch(&file, kind, size_bytes);
-        let pads = alignment.offset_bytes > SECTOR_BYTES;
-        let writes = match before.and_then(|before| before.writes.clone()) {
-            Some(writes) => Some(writes),
-            None => pads.then(Arc::default),
+        let identity = Identity::of(&file);
+        let earlier = before.map(Self::extents).unwrap_or_default();
+        let extent = match earlier.iter().find(|extent| extent.is_of(identity)) {
+            Some(extent) => extent.clone(),
+            None => Arc::new(Extent::new(identity, size_bytes)),
         };
         Ok(Self {
             physical_block_bytes: physical.max(alignment.offset_bytes).min(4096),
-            size_bytes: AtomicU64::new(size_bytes),
+            extent,
+            earlier: earlier.iter().map(Arc::downgrade).collect(),
             can_punch: AtomicBool::new(can_punch),
             can_zero_range: AtomicBool::new(true),
             flushes: FlushGate::default(),
@@ -84,9 +93,44 @@ impl Opened {
             kind,
             alignment,
             allocation_bytes,
-            writes,
+            bounces: Arc::new(Budget::new(BOUNCE_BYTES_MAX)),
             claim,
         })
+    }
+
+    /// The extents that ops may be using: its own and those that were open before.
+    fn extents(&self) -> Vec<Arc<Extent>> {
+        let earlier = self.earlier.iter().filter_map(Weak::upgrade);
+        std::iter::once(self.extent.clone()).chain(earlier).collect()
+    }
+
+    /// Look how long the image is now, because it may have changed since it was opened.
+    ///
+    /// A part of a unit at the end, which nobody can have asked for here, is left out.
+    pub(super) fn refresh_size(&self) {
+        let path = self.options.path.display();
+        match probe::size_bytes(&self.file) {
+            Ok(size_bytes) => {
+                let rest = size_bytes % u64::from(self.size_unit_bytes());
+                if rest > 0 {
+                    log::warn!(
+                        "image '{path}' is {size_bytes} bytes long now: the last {rest} are left out"
+                    );
+                }
+                self.set_size_bytes(size_bytes - rest);
+            }
+            Err(error) => log::error!("image '{path}' does not tell its size: {error}"),
+        }
+    }
+
+    /// What the size must be a multiple of, in bytes.
+    pub(super) fn size_unit_bytes(&self) -> u32 {
+        self.options.block_bytes.max(self.alignment.offset_bytes)
+    }
+
+    /// Where writes wait for each other.
+    pub(super) fn writes(&self) -> &Arc<Turns> {
+        &self.extent.writes
     }
 
     pub(super) fn file(&self) -> &File {
@@ -98,11 +142,11 @@ impl Opened {
     }
 
     pub(super) fn size_bytes(&self) -> u64 {
-        self.size_bytes.load(Ordering::Acquire)
+        self.extent.size_bytes()
     }
 
     pub(super) fn set_size_bytes(&self, size_bytes: u64) {
-        self.size_bytes.store(size_bytes, Ordering::Release);
+        self.extent.set_size_bytes(size_bytes);
     }
 
     /// What request offsets and lengths must be multiples of, in bytes.
@@ -256,8 +300,7 @@ fn lock_against_others(
 }
 
 fn is_same(one: &File, other: &File) -> bool {
-    let identity = |file: &File| file.metadata().ok().map(|m| (m.dev(), m.ino(), m.rdev()));
-    identity(one).is_some_and(|one| identity(other) == Some(one))
+    Identity::of(one).is_some_and(|one| Identity::of(other) == Some(one))
 }
 
 fn locked(path: &Path, error: LockError) -> OpenError {

@@ -8,10 +8,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::bounce::{Bounced, Direction, Memory, padded};
+use super::bounce::{Bounced, Direction, Memory, Pending, padded};
+use super::direct::{Direct, transfer_call};
 use super::open::Opened;
-use super::transfer::{PIECES_MAX, Progress, Stalls, Transfer, pieces_after};
-use super::turns::{FlushTurn, Turn, Waker};
+use super::transfer::{Progress, Stalls};
+use super::turns::{FlushTurn, Turn};
+use crate::block::waker::Waker;
 use crate::block::{Op, OpKind, Ticket};
 use crate::errno::Errno;
 
@@ -75,6 +77,8 @@ unsafe impl Send for Task {}
 #[derive(Debug)]
 enum Stage {
     Direct(Direct),
+    /// Takes memory when it is first run, and only within the image's budget.
+    Pending(Box<Pending>),
     Bounced(Box<Bounced>),
     Allocate(Allocation),
     Sync(Sync),
@@ -87,13 +91,6 @@ struct Claim {
     range: Range<u64>,
     exclusive: bool,
     turn: Option<Turn>,
-}
-
-#[derive(Debug)]
-struct Direct {
-    memory: Memory,
-    direction: Direction,
-    transfer: Transfer,
 }
 
 #[derive(Debug)]
@@ -174,26 +171,23 @@ impl Task {
             return Ok(Stage::Ended(Ok(())));
         }
         match kind {
-            OpKind::Read { into, .. } => self.transfer(Memory::Guest(into), Direction::Read, range),
+            OpKind::Read { into, .. } => {
+                Ok(self.transfer(Memory::Guest(into), Direction::Read, range))
+            }
             OpKind::Write { from, .. } => {
-                self.transfer(Memory::Guest(from), Direction::Write, range)
+                Ok(self.transfer(Memory::Guest(from), Direction::Write, range))
             }
             OpKind::Flush if image.options.no_flush || image.options.read_only => {
                 Ok(Stage::Ended(Ok(())))
             }
             OpKind::Flush => Ok(self.sync()),
             OpKind::Discard { .. } => Ok(self.discard(range)),
-            OpKind::WriteZeroes { may_unmap, .. } => self.zero(range, may_unmap),
+            OpKind::WriteZeroes { may_unmap, .. } => Ok(self.zero(range, may_unmap)),
         }
     }
 
     /// Move data, through aligned memory where the kernel would refuse ours.
-    fn transfer(
-        &mut self,
-        memory: Memory,
-        direction: Direction,
-        range: Range<u64>,
-    ) -> Result<Stage, Errno> {
+    fn transfer(&mut self, memory: Memory, direction: Direction, range: Range<u64>) -> Stage {
         let alignment = self.image.alignment;
         let align = u64::from(alignment.offset_bytes);
         let whole = range.start.is_multiple_of(align) && range.end.is_multiple_of(align);
@@ -205,18 +199,15 @@ impl Task {
             self.claim(padded(&range, align), !whole);
         }
         if !fits {
-            let bounced = Bounced::new(memory, direction, range, alignment.offset_bytes)?;
-            return Ok(Stage::Bounced(Box::new(bounced)));
+            let pending = Pending::new(memory, direction, range, alignment.offset_bytes);
+            return Stage::Pending(Box::new(pending));
         }
-        let transfer = Transfer::new(range.start, range.end - range.start);
-        Ok(Stage::Direct(Direct { memory, direction, transfer }))
+        Stage::Direct(Direct::new(memory, direction, &range))
     }
 
-    /// Stand in line with the writes that may overlap, where that matters.
+    /// Stand in line with the writes that may overlap, once the task runs.
     fn claim(&mut self, range: Range<u64>, exclusive: bool) {
-        if self.image.writes.is_some() {
-            self.claim = Some(Claim { range, exclusive, turn: None });
-        }
+        self.claim = Some(Claim { range, exclusive, turn: None });
     }
 
     fn discard(&mut self, range: Range<u64>) -> Stage {
@@ -230,7 +221,7 @@ impl Task {
         Stage::Allocate(Allocation::new(range, Way::Punch, Purpose::Discard))
     }
 
-    fn zero(&mut self, range: Range<u64>, may_unmap: bool) -> Result<Stage, Errno> {
+    fn zero(&mut self, range: Range<u64>, may_unmap: bool) -> Stage {
         let image = &self.image;
         let unit = u64::from(image.allocation_bytes);
         let whole = range.start.is_multiple_of(unit) && range.end.is_multiple_of(unit);
@@ -243,7 +234,7 @@ impl Task {
             return self.transfer(Memory::Zeroes, Direction::Write, range);
         }
         self.claim(range.clone(), false);
-        Ok(Stage::Allocate(Allocation::new(range, way, Purpose::Zero)))
+        Stage::Allocate(Allocation::new(range, way, Purpose::Zero))
     }
 
     fn sync(&self) -> Stage {
@@ -255,7 +246,7 @@ impl Task {
     /// What is to be done now. A waker is woken when a waiting task should ask again; without one
     /// use [`wait`](Self::wait). Asking twice gives the same answer.
     pub(super) fn next(&mut self, waker: Option<&Arc<Waker>>) -> Next<'_> {
-        if !self.take_turn(waker) {
+        if !self.take_turn(waker) || !self.take_memory(waker) {
             return Next::Wait;
         }
         if let Stage::Sync(sync) = &mut self.stage
@@ -269,6 +260,7 @@ impl Task {
             }
         }
         match &self.stage {
+            Stage::Pending(_) => Next::Wait,
             Stage::Ended(result) => Next::Ended(*result),
             Stage::Sync(_) => Next::Call(Call::Datasync),
             Stage::Allocate(allocation) => Next::Call(allocation.call()),
@@ -282,20 +274,43 @@ impl Task {
         }
     }
 
-    /// True once it is this task's turn to write.
+    /// True once it is this task's turn to write, or there is nothing to wait for.
     fn take_turn(&mut self, waker: Option<&Arc<Waker>>) -> bool {
-        let (Some(claim), Some(writes)) = (&mut self.claim, &self.image.writes) else {
-            return true;
-        };
-        let turn =
-            claim.turn.get_or_insert_with(|| writes.join(claim.range.clone(), claim.exclusive));
-        match waker {
-            Some(waker) => turn.is_up(waker),
-            None => {
+        let Some(claim) = &mut self.claim else { return true };
+        if claim.turn.is_none() {
+            let turn = self.image.writes().join(claim.range.clone(), claim.exclusive);
+            claim.turn = Some(turn);
+            // Asked once more in line: whoever cuts the image short waits for those in line before
+            // it, and for nobody who comes later.
+            if claim.range.end > self.image.size_bytes() {
+                self.end(Err(Errno::EIO));
+                return true;
+            }
+        }
+        match (&mut claim.turn, waker) {
+            (Some(turn), Some(waker)) => turn.is_up(waker),
+            (Some(turn), None) => {
                 turn.wait();
                 true
             }
+            (None, _) => true,
         }
+    }
+
+    /// True once this task has the memory that it needs. Comes after the turn, so that whoever has
+    /// memory waits for nobody.
+    fn take_memory(&mut self, waker: Option<&Arc<Waker>>) -> bool {
+        let Stage::Pending(pending) = &mut self.stage else { return true };
+        if !pending.may_begin(&self.image.bounces, waker) {
+            return false;
+        }
+        if let Stage::Pending(pending) = std::mem::replace(&mut self.stage, Stage::Ended(Ok(()))) {
+            match pending.begin() {
+                Ok(bounced) => self.stage = Stage::Bounced(Box::new(bounced)),
+                Err(errno) => self.end(Err(errno)),
+            }
+        }
+        true
     }
 
     /// The descriptor that the calls are for, open as long as the task exists.
@@ -311,7 +326,7 @@ impl Task {
     /// Take the result of the call that [`next`](Self::next) asked for.
     pub(super) fn advance(&mut self, result: Result<u32, Errno>) {
         let progress = match &mut self.stage {
-            Stage::Direct(direct) => direct.transfer.after(result),
+            Stage::Direct(direct) => direct.after(result),
             Stage::Bounced(bounced) => bounced.after(result),
             Stage::Sync(sync) => sync.after(result),
             Stage::Allocate(allocation) => match (result, allocation.purpose) {
@@ -321,7 +336,7 @@ impl Task {
                 }
                 (Err(errno), _) => allocation.stalls.judge(errno),
             },
-            Stage::Ended(_) => return,
+            Stage::Pending(_) | Stage::Ended(_) => return,
         };
         match progress {
             Progress::More => {}
@@ -362,10 +377,7 @@ impl Task {
         // The turn that was taken is for the same range, and is given up for a new one.
         let range = allocation.range.clone();
         self.claim = None;
-        self.stage = match self.transfer(Memory::Zeroes, Direction::Write, range) {
-            Ok(stage) => stage,
-            Err(errno) => Stage::Ended(Err(errno)),
-        };
+        self.stage = self.transfer(Memory::Zeroes, Direction::Write, range);
     }
 }
 
@@ -375,55 +387,6 @@ fn is_unsupported(errno: Errno, purpose: Purpose) -> bool {
         libc::EOPNOTSUPP | libc::ENOSYS | libc::ENOTTY | libc::ENODEV => true,
         libc::EINVAL => purpose == Purpose::Zero,
         _ => false,
-    }
-}
-
-fn transfer_call(direction: Direction, pieces: &[libc::iovec], offset_bytes: u64) -> Call<'_> {
-    match direction {
-        Direction::Read => Call::Read { pieces, offset_bytes },
-        Direction::Write => Call::Write { pieces, offset_bytes },
-    }
-}
-
-impl Direct {
-    /// The call for what remains. `rest` is where its pieces are kept if the request's own do not
-    /// do.
-    fn call<'a>(&'a self, rest: &'a mut Vec<libc::iovec>) -> Call<'a> {
-        let pieces = match &self.memory {
-            Memory::Guest(buffers) => {
-                let all = buffers.iovecs();
-                if self.transfer.moved_bytes() == 0 && all.len() <= PIECES_MAX {
-                    all
-                } else {
-                    pieces_after(all, self.transfer.moved_bytes(), rest);
-                    rest
-                }
-            }
-            Memory::Zeroes => {
-                zero_pieces(self.transfer.remaining_bytes(), rest);
-                rest
-            }
-        };
-        transfer_call(self.direction, pieces, self.transfer.position_bytes())
-    }
-}
-
-/// Zeroes to be written, aligned for any `O_DIRECT`.
-#[repr(C, align(65536))]
-struct Zeroes([u8; 64 << 10]);
-static ZEROES: Zeroes = Zeroes([0; 64 << 10]);
-
-/// Pieces of zeroes, at most as long as `bytes` and as the kernel takes.
-fn zero_pieces(bytes: u64, pieces: &mut Vec<libc::iovec>) {
-    const CALL_BYTES_MAX: usize = 16 << 20;
-    pieces.clear();
-    let mut rest = usize::try_from(bytes).unwrap_or(usize::MAX).min(CALL_BYTES_MAX);
-    while rest > 0 {
-        let iov_len = rest.min(ZEROES.0.len());
-        // The kernel only reads it: these pieces are for writes to the image alone.
-        let iov_base = ZEROES.0.as_ptr().cast_mut().cast();
-        pieces.push(libc::iovec { iov_base, iov_len });
-        rest -= iov_len;
     }
 }
 

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 
 use super::current::Current;
 use super::task::{Call, Next, Task};
-use super::turns::Waker;
+use crate::block::waker::Waker;
 use crate::block::{Channel, Completion, Op};
 use crate::errno::Errno;
 

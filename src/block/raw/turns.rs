@@ -5,36 +5,12 @@
 //! that came before it, so nobody waits in a circle; a flush that was asked for before another one
 //! started is covered by that one; once a flush has failed, none succeeds.
 
-use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::collections::BTreeMap;
+use std::ops::{Bound, Range};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-use rustix::event::EventfdFlags;
-
-/// Wakes a thread that waits in epoll: an eventfd.
-#[derive(Debug)]
-pub(super) struct Waker(OwnedFd);
-
-impl Waker {
-    pub(super) fn new() -> std::io::Result<Self> {
-        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-        Ok(Self(rustix::event::eventfd(0, flags)?))
-    }
-
-    /// Make the descriptor readable. A counter that is full is readable already.
-    pub(super) fn wake(&self) {
-        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
-    }
-
-    /// Make the descriptor unreadable. It may have been so already.
-    pub(super) fn quieten(&self) {
-        let _ = rustix::io::read(&self.0, &mut [0u8; 8]);
-    }
-
-    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
+use crate::block::waker::Waker;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -50,32 +26,63 @@ pub(super) struct Turns {
 #[derive(Debug, Default)]
 struct Queue {
     number_next: u64,
-    /// By ascending number.
-    entries: Vec<Entry>,
+    entries: BTreeMap<u64, Entry>,
+    /// How many entries are exclusive; without any, nobody waits.
+    exclusive: usize,
+    /// How many entries wait for their waker.
+    waiting: usize,
+    /// How many threads block.
+    blocked: usize,
 }
 
 #[derive(Debug)]
 struct Entry {
-    number: u64,
     range: Range<u64>,
     exclusive: bool,
     waiting: Option<Arc<Waker>>,
 }
 
+impl Entry {
+    /// Whether the two must not run side by side. Shared ones may.
+    fn excludes(&self, other: &Self) -> bool {
+        (self.exclusive || other.exclusive)
+            && self.range.start < other.range.end
+            && other.range.start < self.range.end
+    }
+}
+
 impl Queue {
-    /// Whether nobody who came before stands in the way. Only an exclusive entry stands in the way
-    /// of a shared one.
-    fn is_up(&self, place: usize) -> bool {
-        let Some(own) = self.entries.get(place) else { return true };
-        !self.entries[..place].iter().any(|earlier| {
-            (own.exclusive || earlier.exclusive)
-                && earlier.range.start < own.range.end
-                && own.range.start < earlier.range.end
-        })
+    /// Whether nobody who came before stands in the way.
+    fn is_up(&self, number: u64) -> bool {
+        let Some(own) = self.entries.get(&number) else { return true };
+        (!own.exclusive && self.exclusive == 0)
+            || !self.entries.range(..number).any(|(_, earlier)| earlier.excludes(own))
     }
 
-    fn place(&self, number: u64) -> Option<usize> {
-        self.entries.binary_search_by_key(&number, |entry| entry.number).ok()
+    fn leave(&mut self, number: u64) -> Option<Entry> {
+        let entry = self.entries.remove(&number)?;
+        self.exclusive -= usize::from(entry.exclusive);
+        self.waiting -= usize::from(entry.waiting.is_some());
+        Some(entry)
+    }
+
+    /// Wake those who waited for the one that left, and for nobody else any more.
+    fn wake_behind(&mut self, number: u64, left: &Entry) {
+        if self.waiting == 0 {
+            return;
+        }
+        let behind = self.entries.range((Bound::Excluded(number), Bound::Unbounded));
+        let up: Vec<u64> = behind
+            .filter(|(_, entry)| entry.waiting.is_some() && left.excludes(entry))
+            .map(|(number, _)| *number)
+            .filter(|number| self.is_up(*number))
+            .collect();
+        for number in up {
+            if let Some(waker) = self.entries.get_mut(&number).and_then(|e| e.waiting.take()) {
+                self.waiting -= 1;
+                waker.wake();
+            }
+        }
     }
 }
 
@@ -85,8 +92,10 @@ impl Turns {
         let mut queue = lock(&self.queue);
         let number = queue.number_next;
         queue.number_next += 1;
-        queue.entries.push(Entry { number, range, exclusive, waiting: None });
-        Turn { turns: self.clone(), number }
+        queue.exclusive += usize::from(exclusive);
+        queue.entries.insert(number, Entry { range, exclusive, waiting: None });
+        let up = queue.is_up(number);
+        Turn { turns: self.clone(), number, up }
     }
 }
 
@@ -95,41 +104,66 @@ impl Turns {
 pub(super) struct Turn {
     turns: Arc<Turns>,
     number: u64,
+    /// Its turn has come; it does not go again.
+    up: bool,
 }
 
 impl Turn {
     /// Whether the range may be touched now; if not, `waker` is woken once it may.
-    pub(super) fn is_up(&self, waker: &Arc<Waker>) -> bool {
+    pub(super) fn is_up(&mut self, waker: &Arc<Waker>) -> bool {
+        if self.up {
+            return true;
+        }
         let mut queue = lock(&self.turns.queue);
-        let Some(place) = queue.place(self.number) else { return true };
-        let up = queue.is_up(place);
-        queue.entries[place].waiting = (!up).then(|| waker.clone());
-        up
+        self.up = queue.is_up(self.number);
+        let waits = !self.up;
+        if let Some(entry) = queue.entries.get_mut(&self.number) {
+            let before = std::mem::replace(&mut entry.waiting, waits.then(|| waker.clone()));
+            queue.waiting -= usize::from(before.is_some());
+            queue.waiting += usize::from(waits);
+        }
+        self.up
     }
 
     /// Block until the range may be touched.
-    pub(super) fn wait(&self) {
-        let mut queue = lock(&self.turns.queue);
-        while queue.place(self.number).is_some_and(|place| !queue.is_up(place)) {
-            queue = self.turns.left.wait(queue).unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn wait(&mut self) {
+        self.wait_until(None);
+    }
+
+    /// Block until the range may be touched. False if that was not so by the deadline.
+    pub(super) fn wait_until(&mut self, deadline: Option<Instant>) -> bool {
+        if self.up {
+            return true;
         }
+        let mut queue = lock(&self.turns.queue);
+        while !queue.is_up(self.number) {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return false;
+            }
+            queue.blocked += 1;
+            queue = match left {
+                None => self.turns.left.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                Some(left) => {
+                    let waited = self.turns.left.wait_timeout(queue, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+            queue.blocked -= 1;
+        }
+        self.up = true;
+        true
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
         let mut queue = lock(&self.turns.queue);
-        let Some(place) = queue.place(self.number) else { return };
-        queue.entries.remove(place);
-        for place in place..queue.entries.len() {
-            if queue.entries[place].waiting.is_some()
-                && queue.is_up(place)
-                && let Some(waker) = queue.entries[place].waiting.take()
-            {
-                waker.wake();
-            }
+        let Some(left) = queue.leave(self.number) else { return };
+        queue.wake_behind(self.number, &left);
+        if queue.blocked > 0 {
+            self.turns.left.notify_all();
         }
-        self.turns.left.notify_all();
     }
 }
 
@@ -236,29 +270,24 @@ impl FlushGate {
 mod tests {
     use super::*;
 
-    fn readable(waker: &Waker) -> bool {
-        let mut fds = [rustix::event::PollFd::new(&waker.0, rustix::event::PollFlags::IN)];
-        rustix::event::poll(&mut fds, Some(&rustix::event::Timespec::default())).unwrap() == 1
-    }
-
     #[test]
     fn an_exclusive_turn_waits_for_those_before_it_and_holds_up_those_behind_it() {
         let turns = Arc::new(Turns::default());
         let waker = Arc::new(Waker::new().unwrap());
-        let first = turns.join(0..10, false);
-        let second = turns.join(5..15, true);
-        let third = turns.join(8..9, false);
-        let elsewhere = turns.join(15..20, true);
+        let mut first = turns.join(0..10, false);
+        let mut second = turns.join(5..15, true);
+        let mut third = turns.join(8..9, false);
+        let mut elsewhere = turns.join(15..20, true);
         assert!(first.is_up(&waker) && elsewhere.is_up(&waker));
         assert!(!second.is_up(&waker) && !third.is_up(&waker));
         drop(first);
-        assert!(readable(&waker), "the second was woken");
+        assert!(waker.is_awake(), "the second was woken");
         assert!(second.is_up(&waker) && !third.is_up(&waker));
         waker.quieten();
         drop(elsewhere);
-        assert!(!readable(&waker), "nobody's turn has come");
+        assert!(!waker.is_awake(), "nobody's turn has come");
         drop(second);
-        assert!(readable(&waker) && third.is_up(&waker));
+        assert!(waker.is_awake() && third.is_up(&waker));
     }
 
     #[test]
@@ -267,6 +296,17 @@ mod tests {
         let waker = Arc::new(Waker::new().unwrap());
         let _first = turns.join(0..10, false);
         assert!(turns.join(0..10, false).is_up(&waker));
+    }
+
+    #[test]
+    fn who_waits_for_a_turn_until_a_deadline_waits_no_longer() {
+        let turns = Arc::new(Turns::default());
+        let first = turns.join(0..10, false);
+        let mut second = turns.join(5..u64::MAX, true);
+        let soon = Instant::now() + std::time::Duration::from_millis(20);
+        assert!(!second.wait_until(Some(soon)) && Instant::now() >= soon);
+        drop(first);
+        assert!(second.wait_until(Some(soon)), "it is up, however late it is");
     }
 
     #[test]
@@ -279,7 +319,7 @@ mod tests {
         assert_eq!(gate.ask(second, Some(&waker)), FlushTurn::Wait);
         assert_eq!(gate.ask(third, Some(&waker)), FlushTurn::Wait);
         gate.end(true);
-        assert!(readable(&waker));
+        assert!(waker.is_awake());
         assert_eq!(gate.ask(second, None), FlushTurn::Covered);
         assert_eq!(gate.ask(third, None), FlushTurn::Run, "it came after the first had started");
     }

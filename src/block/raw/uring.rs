@@ -14,7 +14,7 @@ use io_uring::{IoUring, Probe, opcode, squeue, types};
 
 use super::current::Current;
 use super::task::{Call, Next, Task};
-use super::turns::Waker;
+use crate::block::waker::Waker;
 use crate::block::{Channel, Completion, Op};
 use crate::errno::Errno;
 

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::block::OwnedMemory;
-use crate::block::raw::RawOptions;
 use crate::block::raw::probe::Alignment;
+use crate::block::raw::{Locking, RawOptions};
 
 const BLOCK: usize = 4096;
 const SECTOR: usize = 512;
@@ -23,7 +23,15 @@ fn opened(alignment: Alignment) -> Arc<Opened> {
     let options = RawOptions { discard: true, ..RawOptions::new(file.path()) };
     let mut opened = Opened::open(options, None).unwrap();
     opened.alignment = alignment;
-    opened.writes = (alignment.offset_bytes > 512).then(Arc::default);
+    Arc::new(opened)
+}
+
+/// What is at a path, opened in the place of `before`. Not locked, so that an image may come back
+/// while its ops are under way.
+fn reopened(path: &std::path::Path, before: Option<&Opened>, alignment: Alignment) -> Arc<Opened> {
+    let options = RawOptions { locking: Locking::Off, ..RawOptions::new(path) };
+    let mut opened = Opened::open(options, before).unwrap();
+    opened.alignment = alignment;
     Arc::new(opened)
 }
 
@@ -245,6 +253,83 @@ fn what_lies_outside_or_between_units_is_refused() {
     let wraps = OpKind::Discard { offset_bytes: u64::MAX - 511, bytes: 1024 };
     assert_eq!(run(&mut task(wraps, &image), &mut kernel), Err(Errno::EIO));
     assert!(kernel.calls.is_empty());
+}
+
+#[test]
+fn thousands_of_bounced_requests_take_no_more_memory_than_their_image_allows() {
+    const LIMIT_BYTES: u64 = 16 << 20;
+    let (image, mut kernel) = (opened(COARSE), Kernel::new(COARSE));
+    let waker = Arc::new(Waker::new().unwrap());
+    let memory = OwnedMemory::new(DISK, 8);
+    let mut running: Vec<_> = (0..2000)
+        .map(|_| task(OpKind::Read { offset_bytes: 0, into: memory.buffers() }, &image))
+        .collect();
+    assert_eq!(image.bounces.taken_bytes(), 0, "what was only submitted takes nothing");
+    let (mut most_bytes, mut ended) = (0, 0);
+    for round in 0.. {
+        assert!(round < 1000, "tasks wait for each other");
+        running.retain_mut(|task| match task.next(Some(&waker)) {
+            Next::Ended(result) => {
+                assert_eq!(result, Ok(()));
+                ended += 1;
+                false
+            }
+            Next::Wait => true,
+            Next::Call(call) => {
+                // Slowly, so that as many as may be are under way at once.
+                let result = kernel.carry_out(&call, Mood::Move(1));
+                task.advance(result);
+                most_bytes = most_bytes.max(image.bounces.taken_bytes());
+                true
+            }
+        });
+        if running.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(ended, 2000);
+    assert_eq!(most_bytes, LIMIT_BYTES);
+    assert_eq!(image.bounces.taken_bytes(), 0);
+}
+
+#[test]
+fn a_write_under_way_when_its_image_is_reopened_keeps_the_new_ones_from_its_block() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, other) = (directory.path().join("disk.img"), directory.path().join("other.img"));
+    std::fs::write(&path, vec![0; DISK]).unwrap();
+    std::fs::write(&other, vec![0; DISK]).unwrap();
+    let waker = Arc::new(Waker::new().unwrap());
+    let old = reopened(&path, None, FINE);
+    let mut first = task(write(512, &[1; 512], false), &old);
+    assert!(matches!(first.next(Some(&waker)), Next::Call(Call::Write { .. })));
+
+    let elsewhere = reopened(&other, Some(&old), COARSE);
+    let mut unrelated = task(write(1024, &[2; 512], false), &elsewhere);
+    assert!(matches!(unrelated.next(Some(&waker)), Next::Call(Call::Read { .. })));
+    drop(old);
+    for before in [&elsewhere, &reopened(&other, Some(&elsewhere), FINE)] {
+        let new = reopened(&path, Some(before), COARSE);
+        let mut second = task(write(1024, &[2; 512], false), &new);
+        assert!(matches!(second.next(Some(&waker)), Next::Wait), "it would lose the first's bytes");
+    }
+    let new = reopened(&path, Some(&elsewhere), COARSE);
+    let mut second = task(write(1024, &[2; 512], false), &new);
+    assert!(matches!(second.next(Some(&waker)), Next::Wait));
+    first.advance(Ok(512));
+    assert!(waker.is_awake());
+    assert!(matches!(second.next(Some(&waker)), Next::Call(Call::Read { .. })));
+}
+
+#[test]
+fn a_write_that_had_not_begun_when_its_image_shrank_fails_on_every_description() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("disk.img");
+    std::fs::write(&path, vec![0; DISK]).unwrap();
+    let old = reopened(&path, None, FINE);
+    let mut late = task(write(DISK - 512, &[1; 512], false), &old);
+    let new = reopened(&path, Some(&old), FINE);
+    new.set_size_bytes(DISK as u64 / 2);
+    assert!(matches!(late.next(None), Next::Ended(Err(Errno::EIO))));
 }
 
 /// An op on a range of sectors that no other op of the case touches.
