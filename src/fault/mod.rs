@@ -4,8 +4,18 @@
 //! sockets, threads, clocks, the environment or data. Invariant: same inputs, same outputs, for
 //! ever; whoever calls brings time and seeds along.
 
+pub mod blkdebug;
+pub mod engine;
+mod index;
 mod io;
+pub mod manual;
+pub mod random;
+pub mod rule;
+mod sectors;
+pub mod slow;
 mod state;
 
 pub use io::{Io, IoType, IoTypes};
+pub use rule::{NoPayload, Payload};
+pub use sectors::{SECTOR_BYTES, SectorRange, SectorSet};
 pub use state::{Cause, ManualState, Snapshot, StateName, Verdict};
