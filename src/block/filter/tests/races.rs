@@ -82,9 +82,12 @@ fn a_hang_that_is_left_leaves_nobody_behind_and_releases_nobody_twice() {
                 })
             })
             .collect();
-        for _ in 0..rounds {
+        for round in 0..rounds {
             rig.enter(hang());
-            std::thread::yield_now();
+            // Some hangs hold somebody, others are left while somebody submits.
+            while round % 2 == 0 && rig.held().is_empty() {
+                std::thread::yield_now();
+            }
             rig.enter(DiskState::None);
             assert_eq!(rig.held(), [0; 0], "who submits now meets an ordinary disk");
         }
@@ -95,7 +98,7 @@ fn a_hang_that_is_left_leaves_nobody_behind_and_releases_nobody_twice() {
         }
     });
     assert_eq!(rig.point.depth(), 0);
-    assert!(rig.point.counts().held_total > rounds / 10, "the story happened");
+    assert!(rig.point.counts().held_total >= rounds / 2, "the story happened");
     // A configuration in which rules come and go at once is one change.
     let swap = vec![add("a", writes(), Effect::Error(Errno::EIO)), Change::RemoveRule(name("a"))];
     rig.point.configure(swap).unwrap();
