@@ -15,7 +15,7 @@ mod waits;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime};
 
 pub use held::{HeldCause, HeldReport, Resume, Which};
@@ -129,7 +129,7 @@ struct Core {
     since: SystemTime,
     on_error: OnError,
     registry: Registry,
-    links: Vec<Weak<Link>>,
+    links: Vec<Arc<Link>>,
 }
 
 /// What a channel needs to know to let requests pass without the lock.
@@ -357,9 +357,14 @@ impl Shared {
 
     /// A new channel's end of it.
     pub(super) fn add_link(&self, link: &Arc<Link>) {
+        self.lock().links.push(link.clone());
+    }
+
+    /// A channel is gone, and so is everyone who is held in it.
+    pub(super) fn remove_link(&self, link: &Arc<Link>) {
         let mut core = self.lock();
-        core.links.retain(|link| link.strong_count() > 0);
-        core.links.push(Arc::downgrade(link));
+        core.registry.forget(link);
+        core.links.retain(|known| !Arc::ptr_eq(known, link));
     }
 
     /// Forget who is held in a channel.
@@ -392,7 +397,7 @@ impl Shared {
 
 impl Core {
     fn depth(&self) -> u32 {
-        self.links.iter().filter_map(Weak::upgrade).map(|link| link.depth()).sum()
+        self.links.iter().map(|link| link.depth()).sum()
     }
 }
 

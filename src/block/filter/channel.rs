@@ -310,7 +310,7 @@ impl FilterChannel {
 
 impl Drop for FilterChannel {
     fn drop(&mut self) {
-        self.shared.forget(&self.link);
+        self.shared.remove_link(&self.link);
         // Batons in letters that nobody read go on to the next.
         drop(self.link.take_mail());
     }
