@@ -10,7 +10,7 @@
 //!
 //! ```text
 //! kick -> export/worker -- Chain -> Request (parsed once, completed exactly once)
-//!      -> block/filter  -- Io (shape only) -> fault::Snapshot -> Verdict, naming its cause
+//!      -> block/filter  -- Io (shape only) -> fault::engine -> Verdict, naming its cause
 //!      -> block/raw | memory | null -> Completion (ticket + Result<(), Errno>)
 //!      -> export        -- status byte and used length, computed together -> used ring -> call
 //! ```
@@ -19,7 +19,7 @@
 //!
 //! ```text
 //! socket -> monitor/framing -> monitor/session -> qapi::Command::parse -> Daemon::execute
-//!        -> block::FaultPoint::set_state -> reply, events
+//!        -> block::FaultPoint::configure -> reply, events
 //! ```
 //!
 //! # Rooms

@@ -102,7 +102,7 @@ impl Loop {
         };
         watch(setup.kick.as_raw_fd(), edge, KICK)?;
         watch(shared.wake.as_raw_fd(), EventSet::IN, WAKE)?;
-        if let Some(fd) = channel.wake_fd() {
+        for fd in channel.wake_fds() {
             watch(fd.as_raw_fd(), EventSet::IN, CHANNEL)?;
         }
         Ok(Self {
@@ -160,7 +160,10 @@ impl Loop {
                     self.ring.check_place(&memory);
                     self.memory = memory;
                 }
-                Change::End(patience) => self.draining = Some(patience),
+                Change::End(patience) => {
+                    self.draining = Some(patience);
+                    self.channel.fail_held(Errno::EIO);
+                }
             }
             let _ = done.send(());
         }
@@ -306,7 +309,8 @@ impl Loop {
         match request.what() {
             What::Io { iotype, offset_bytes, bytes } => {
                 stats.count(iotype, end, (offset_bytes, bytes), request.taken());
-                if let Outcome::Failed(errno) = outcome {
+                // A front end that is gone is told nothing, and so is nobody.
+                if let (Outcome::Failed(errno), false) = (outcome, self.is_abandoned()) {
                     let failure = IoFailure { iotype, errno };
                     self.disk.observer.io_failed(&self.disk.options.id, failure);
                 }
@@ -321,7 +325,7 @@ impl Loop {
     }
 
     fn wait(&mut self) {
-        let mut events = [EpollEvent::default(); 3];
+        let mut events = [EpollEvent::default(); 8];
         let timeout_ms = self.draining.map_or(-1, |patience| {
             // Rounded up, so that something is over when it wakes us.
             let left = patience.next(Instant::now()) + Duration::from_millis(1);

@@ -72,8 +72,8 @@ impl Channel for Keeping {
         self.0.poll(done);
     }
 
-    fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.0.wake_fd()
+    fn wake_fds(&self) -> Vec<BorrowedFd<'_>> {
+        self.0.wake_fds()
     }
 }
 

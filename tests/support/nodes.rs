@@ -88,6 +88,11 @@ impl MemoryNode {
         *self.0.failing.lock().unwrap() = Some((iotype, errno));
     }
 
+    /// Fail nothing any more.
+    pub fn mend(&self) {
+        *self.0.failing.lock().unwrap() = None;
+    }
+
     /// What was asked since the last call, oldest first; the newest 10,000 at most.
     pub fn asked(&self) -> Vec<Asked> {
         std::mem::take(&mut self.0.asked.lock().unwrap())
@@ -182,8 +187,8 @@ impl Channel for AtOnce {
         done.append(&mut self.done);
     }
 
-    fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
-        None
+    fn wake_fds(&self) -> Vec<BorrowedFd<'_>> {
+        Vec::new()
     }
 }
 
@@ -229,8 +234,8 @@ impl Channel for Backwards {
         self.inbox.take(done);
     }
 
-    fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.inbox.wake_fd())
+    fn wake_fds(&self) -> Vec<BorrowedFd<'_>> {
+        vec![self.inbox.wake_fd()]
     }
 }
 
@@ -363,7 +368,7 @@ impl Channel for Holding {
         self.inbox.take(done);
     }
 
-    fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.inbox.wake_fd())
+    fn wake_fds(&self) -> Vec<BorrowedFd<'_>> {
+        vec![self.inbox.wake_fd()]
     }
 }
