@@ -70,7 +70,9 @@ impl fmt::Display for SectorRange {
 
 /// A text that is no range of sectors.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no range of sectors: a sector such as 2048, or the first and the last, 2048-2055")]
+#[error(
+    "'{0}' is no range of sectors: a sector such as 2048, or the first and the last, 2048-2055"
+)]
 pub struct BadRange(String);
 
 impl FromStr for SectorRange {
@@ -82,7 +84,8 @@ impl FromStr for SectorRange {
         // Of what `parse` takes, a sign is no part of a sector.
         let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
         let sector = |text: &str| text.parse().ok().filter(|_| digits(text));
-        let range = sector(first).zip(sector(last)).and_then(|(first, last)| Self::new(first, last));
+        let range =
+            sector(first).zip(sector(last)).and_then(|(first, last)| Self::new(first, last));
         range.ok_or_else(|| BadRange(text.to_owned()))
     }
 }

@@ -2806,11 +2806,11 @@ impl Visit for BlockFaultErrno {
 pub struct BlockFaultOptionsNone {}
 
 impl Object for BlockFaultOptionsNone {
-    fn take_from(members: &mut Members<'_>) -> Result<Self, QmpError> {
+    fn take_from(_members: &mut Members<'_>) -> Result<Self, QmpError> {
         Ok(Self {})
     }
 
-    fn add_to(&self, object: &mut Map<String, Value>) {}
+    fn add_to(&self, _object: &mut Map<String, Value>) {}
 }
 
 /// A disk that errs.
@@ -2935,11 +2935,11 @@ impl Object for BlockFaultOptionsReadOnly {
 pub struct BlockFaultOptionsOffline {}
 
 impl Object for BlockFaultOptionsOffline {
-    fn take_from(members: &mut Members<'_>) -> Result<Self, QmpError> {
+    fn take_from(_members: &mut Members<'_>) -> Result<Self, QmpError> {
         Ok(Self {})
     }
 
-    fn add_to(&self, object: &mut Map<String, Value>) {}
+    fn add_to(&self, _object: &mut Map<String, Value>) {}
 }
 
 /// A state with its options.
@@ -4073,11 +4073,11 @@ impl Visit for BlockFaultShapeKind {
 pub struct BlockFaultShapePermanent {}
 
 impl Object for BlockFaultShapePermanent {
-    fn take_from(members: &mut Members<'_>) -> Result<Self, QmpError> {
+    fn take_from(_members: &mut Members<'_>) -> Result<Self, QmpError> {
         Ok(Self {})
     }
 
-    fn add_to(&self, object: &mut Map<String, Value>) {}
+    fn add_to(&self, _object: &mut Map<String, Value>) {}
 }
 
 /// A slowdown for a while.
@@ -4713,11 +4713,11 @@ impl Object for BlockFaultEffectSetState {
 pub struct BlockFaultEffectDisconnect {}
 
 impl Object for BlockFaultEffectDisconnect {
-    fn take_from(members: &mut Members<'_>) -> Result<Self, QmpError> {
+    fn take_from(_members: &mut Members<'_>) -> Result<Self, QmpError> {
         Ok(Self {})
     }
 
-    fn add_to(&self, object: &mut Map<String, Value>) {}
+    fn add_to(&self, _object: &mut Map<String, Value>) {}
 }
 
 /// Whether bad sectors become good again.
@@ -4815,7 +4815,7 @@ impl Object for BlockFaultEffectMedia {
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockFaultRule {
     /// Its name, unique on the disk: a letter, then letters, digits, '-', '.' or '_', at most
-    /// 127 (default: rule1, rule2 and so on).
+    /// 127 (default: rule1 for a disk's first rule, rule2 for the second and so on).
     pub name: Option<String>,
     /// These requests (default: all).
     pub iotype: Option<Vec<BlockFaultIoType>>,

@@ -211,6 +211,12 @@ impl FaultPoint {
         look(&self.shared.lock().engine)
     }
 
+    /// The engine's time, nanoseconds since the point was made: that of reports.
+    #[must_use]
+    pub fn now_ns(&self) -> u64 {
+        self.shared.now_ns()
+    }
+
     /// When the manual state was entered.
     #[must_use]
     pub fn since(&self) -> SystemTime {

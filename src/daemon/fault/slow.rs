@@ -12,8 +12,8 @@ use crate::fault::slow::{
 };
 use crate::qapi::QmpError;
 use crate::qapi::types::{
-    BlockFaultDelay, BlockFaultDelayExponential, BlockFaultDelayFixed, BlockFaultDelayLognormal,
-    BlockFaultDelayPareto, BlockFaultDelayQuantiles, BlockFaultDelayUniform, BlockFaultDistribution,
+    BlockFaultDelay, BlockFaultDelayExponential, BlockFaultDelayLognormal, BlockFaultDelayPareto,
+    BlockFaultDelayQuantiles, BlockFaultDelayUniform, BlockFaultDistribution,
     BlockFaultDistributionVariant as Family, BlockFaultPreset, BlockFaultProfile,
     BlockFaultQuantile, BlockFaultRate, BlockFaultShape, BlockFaultShapePermanent,
     BlockFaultShapeRamp, BlockFaultShapeSpikes, BlockFaultShapeStage, BlockFaultShapeStalls,
@@ -29,9 +29,7 @@ pub(super) fn parse_delay(delay: &BlockFaultDelay) -> Distribution {
         Family::Fixed(d) => Distribution::Fixed { delay_ns: d.delay_ns },
         Family::Uniform(d) => Distribution::Uniform { min_ns: d.min_ns, max_ns: d.max_ns },
         Family::Exponential(d) => Distribution::Exponential { mean_ns: d.mean_ns },
-        Family::Lognormal(d) => {
-            Distribution::Lognormal { median_ns: d.median_ns, sigma: d.sigma }
-        }
+        Family::Lognormal(d) => Distribution::Lognormal { median_ns: d.median_ns, sigma: d.sigma },
         Family::Pareto(d) => Distribution::Pareto { min_ns: d.min_ns, alpha: d.alpha },
         Family::Quantiles(d) => {
             let point = |q: &BlockFaultQuantile| Quantile { share: q.share, delay_ns: q.delay_ns };
@@ -78,10 +76,9 @@ fn render_rate(rate: Rate) -> BlockFaultRate {
 fn parse_shape(shape: &BlockFaultShape) -> Result<Shape, QmpError> {
     Ok(match &shape.variant {
         Course::Permanent(_) => Shape::Permanent,
-        Course::Transient(s) => Shape::Transient {
-            start_ns: s.start_ns.unwrap_or(0),
-            duration_ns: s.duration_ns,
-        },
+        Course::Transient(s) => {
+            Shape::Transient { start_ns: s.start_ns.unwrap_or(0), duration_ns: s.duration_ns }
+        }
         Course::Stalls(s) => Shape::Stalls { period_ns: s.period_ns, stall_ns: s.stall_ns },
         Course::Ramp(s) => Shape::Ramp { from: s.from, to: s.to, duration_ns: s.duration_ns },
         Course::Steps(s) => {
@@ -238,7 +235,10 @@ mod tests {
             (json!({"delay": 4_000_000_000_000_u64}), "Parameter 'delay-ns' expects at most"),
             (json!({"delay": 1, "share": 1.5}), "Parameter 'share' expects"),
             (json!({"speed": 0}), "Parameter 'speed' expects"),
-            (json!({"bytes-per-second": {"per-second": 0}}), "Parameter 'bytes-per-second' expects"),
+            (
+                json!({"bytes-per-second": {"per-second": 0}}),
+                "Parameter 'bytes-per-second' expects",
+            ),
             (json!({"delay": 1, "iotype": []}), "Parameter 'iotype' names no request"),
             (
                 json!({"delay": 1, "shape": {"shape": "stalls", "period-ns": 1, "stall-ns": 1}}),

@@ -175,8 +175,7 @@ mod tests {
         ];
         let sectors = parse_sectors(Some(&given)).unwrap();
         let rendered = render_some_sectors(&sectors).unwrap();
-        let merged =
-            [BlockFaultSectors::Sector(3), BlockFaultSectors::Range("8-16".to_owned())];
+        let merged = [BlockFaultSectors::Sector(3), BlockFaultSectors::Range("8-16".to_owned())];
         assert_eq!(rendered, merged);
         assert_eq!(parse_sectors(Some(&rendered)).unwrap(), sectors);
         assert_eq!(render_some_sectors(&parse_sectors(None).unwrap()), None);
