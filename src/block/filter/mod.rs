@@ -47,3 +47,6 @@ impl Node for FaultFilter {
         Some(self.point.shared().line().clone())
     }
 }
+
+#[cfg(test)]
+mod tests;
