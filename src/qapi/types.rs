@@ -1874,7 +1874,7 @@ pub struct BlockInfo {
     pub removable: bool,
     /// Whether the guest has locked the medium: never.
     pub locked: bool,
-    /// Its node.
+    /// Its node, as the disk shows it: `ro` and the cache's `writeback` are the disk's.
     pub inserted: Option<BlockDeviceInfo>,
 }
 
