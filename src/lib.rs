@@ -19,7 +19,7 @@
 //!
 //! ```text
 //! socket -> monitor/framing -> monitor/session -> qapi::Command::parse -> Daemon::execute
-//!        -> block::FaultPoint::set_state -> reply, events
+//!        -> block::FaultPoint::configure -> reply, events
 //! ```
 //!
 //! # Rooms
