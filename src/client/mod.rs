@@ -6,7 +6,9 @@
 
 pub mod cli;
 mod deadline;
+mod faults;
 mod manual;
+mod mistyped;
 mod output;
 mod verbs;
 
