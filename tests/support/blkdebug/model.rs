@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use blkfault::fault::IoType;
 use blkfault::fault::blkdebug::{Event, InjectError, IoTypeWord, Rules, SetState};
 
-use crate::script::Asked;
+use super::Asked;
 
 #[derive(Debug, Clone)]
 enum ModelRule {
@@ -16,7 +16,7 @@ enum ModelRule {
 
 /// blkdebug with raw on top.
 #[derive(Debug)]
-pub(crate) struct Model {
+pub struct Model {
     state: i32,
     rules: BTreeMap<Event, VecDeque<ModelRule>>,
     active: VecDeque<(usize, InjectError)>,
@@ -25,7 +25,7 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    pub(crate) fn open(rules: &Rules) -> Self {
+    pub fn open(rules: &Rules) -> Self {
         let mut model = Self {
             state: 1,
             rules: BTreeMap::new(),
@@ -43,7 +43,7 @@ impl Model {
         model
     }
 
-    pub(crate) fn state(&self) -> i32 {
+    pub fn state(&self) -> i32 {
         self.state
     }
 
@@ -106,7 +106,7 @@ impl Model {
     }
 
     /// A request from a guest, to its end: 0 or an error number.
-    pub(crate) fn request(&mut self, asked: &Asked) -> i32 {
+    pub fn request(&mut self, asked: &Asked) -> i32 {
         const ENOTSUP: i32 = 95;
         let (offset, bytes) = (asked.sector * 512, asked.sectors * 512);
         match asked.iotype {
