@@ -22,6 +22,8 @@ pub struct Model {
     active: VecDeque<(usize, InjectError)>,
     write_gen: u64,
     flushed_gen: u64,
+    /// The last request was a discard that QEMU leaves out without telling.
+    pub left_out: bool,
 }
 
 impl Model {
@@ -32,6 +34,7 @@ impl Model {
             active: VecDeque::new(),
             write_gen: 0,
             flushed_gen: 0,
+            left_out: false,
         };
         for (id, rule) in rules.inject_error.iter().enumerate() {
             model.insert(rule.event, ModelRule::Inject(id, rule.clone()));
@@ -109,6 +112,7 @@ impl Model {
     pub fn request(&mut self, asked: &Asked) -> i32 {
         const ENOTSUP: i32 = 95;
         let (offset, bytes) = (asked.sector * 512, asked.sectors * 512);
+        self.left_out = false;
         match asked.iotype {
             IoType::Read => {
                 self.event(Event::ReadAio);
@@ -139,7 +143,8 @@ impl Model {
             IoType::Discard => {
                 let errno = self.rule_check(IoType::Discard, offset, bytes);
                 self.write_gen += 1;
-                if errno == ENOTSUP { 0 } else { errno }
+                self.left_out = errno == ENOTSUP;
+                if self.left_out { 0 } else { errno }
             }
             IoType::Flush => {
                 self.event(Event::FlushToOs);
