@@ -6,22 +6,21 @@
 
 use std::cell::{Cell, RefCell};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use blkfault::errno::Errno;
 use blkfault::fault::blkdebug::{Limits, Rules, parse};
 use blkfault::fault::engine::{BlkdebugSetup, Change, Engine, Verdict};
 use blkfault::fault::rule::Request;
 use blkfault::fault::{Io, IoType, NoPayload};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::script::{Ending, IMAGE_SECTORS, RulesText};
 use crate::support::blkdebug::Asked;
-use crate::support::daemon;
+use crate::support::daemon::Daemon;
 use crate::support::front::{Config, Front, Queue, SECTOR, Status, feature};
 use crate::support::operator::Operator;
+use crate::support::qsd::Qsd;
 
 /// Something that carries out requests one by one.
 pub(crate) trait Arm {
@@ -68,11 +67,6 @@ impl EngineArm {
         let _ = engine.configure(vec![Change::OpenBlkdebug(setup)], 0).expect("rules");
         let sectors = usize::try_from(IMAGE_SECTORS).expect("a small image");
         Self { engine, image: vec![0; sectors], ordinal: 0 }
-    }
-
-    /// Hits of every `inject-error` rule.
-    pub(crate) fn hits(&self) -> u64 {
-        self.engine.blkdebug().inject_error.iter().map(|rule| rule.hits).sum()
     }
 }
 
@@ -141,52 +135,26 @@ pub(crate) struct Program {
 
 #[derive(Debug)]
 enum Process {
-    Blkfaultd { _daemon: daemon::Daemon },
-    Qemu(Child),
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        if let Self::Qemu(child) = self {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
+    Blkfaultd { _daemon: Box<Daemon> },
+    Qemu { _qsd: Qsd },
 }
 
 impl Program {
     /// `blkfaultd`, with a disk that nobody uses.
     pub(crate) fn blkfaultd() -> Self {
         let directory = tempfile::tempdir().expect("a folder");
-        let daemon = daemon::Daemon::start(directory.path(), &["--memory", "64K"]);
+        let daemon = Box::new(Daemon::start(directory.path(), &["--memory", "64K"]));
         let operator = RefCell::new(daemon.operator());
-        Self {
-            operator,
-            made: Cell::new(0),
-            directory,
-            _process: Process::Blkfaultd { _daemon: daemon },
-        }
+        let process = Process::Blkfaultd { _daemon: daemon };
+        Self { operator, made: Cell::new(0), directory, _process: process }
     }
 
     /// QEMU's storage daemon; `None`, said aloud, where it is not installed.
     pub(crate) fn qemu() -> Option<Self> {
         let directory = tempfile::tempdir().expect("a folder");
-        let monitor = directory.path().join("qemu-monitor");
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "qemu-storage-daemon", "--chardev"]);
-        command.arg(format!("socket,id=c,path={},server=on,wait=off", monitor.display()));
-        command.args(["--monitor", "chardev=c"]).stdin(Stdio::null()).stdout(Stdio::null());
-        if !is_installed("qemu-storage-daemon") {
-            eprintln!("left out: qemu-storage-daemon is not installed, so nothing was compared");
-            return None;
-        }
-        let process = Process::Qemu(command.spawn().expect("setpriv"));
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while !monitor.exists() {
-            assert!(Instant::now() < deadline, "qemu-storage-daemon has no monitor");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        let operator = RefCell::new(Operator::connect(&monitor));
+        let qsd = Qsd::start(directory.path())?;
+        let operator = RefCell::new(qsd.operator());
+        let process = Process::Qemu { _qsd: qsd };
         Some(Self { operator, made: Cell::new(0), directory, _process: process })
     }
 
@@ -213,23 +181,13 @@ impl Program {
         drop(operator);
         FrontArm { session: Some(session(&socket)), program: self, node, id, image }
     }
-
-    #[allow(dead_code)]
-    pub(crate) fn must(&self, command: &str, arguments: Value) -> Value {
-        self.operator.borrow_mut().must(command, arguments)
-    }
-}
-
-fn is_installed(program: &str) -> bool {
-    let found = Command::new(program).arg("--version").stdout(Stdio::null()).status();
-    found.is_ok_and(|status| status.success())
 }
 
 /// Connect as a guest with a write-back cache does; without one, QEMU's device sees no flushes.
 fn session(socket: &Path) -> (Front, Queue) {
     let mut front = Front::connect(socket);
     front.negotiate(feature::ALL);
-    front.write_config(Config::WRITEBACK_AT as u32, &[1]).expect("a write-back cache");
+    front.write_config(Config::WRITEBACK_AT, &[1]).expect("a write-back cache");
     let queue = front.start_queues(1, 128).remove(0);
     (front, queue)
 }
@@ -285,11 +243,4 @@ impl Drop for FrontArm<'_> {
         operator.must("blockdev-del", json!({ "node-name": self.node }));
         let _ = std::fs::remove_file(&self.image);
     }
-}
-
-/// A rule set as `blockdev-add` takes it, for tests that make their own.
-pub(crate) fn options(members: Value) -> RulesText {
-    let mut options: Map<String, Value> = members.as_object().expect("an object").clone();
-    options.insert("driver".to_owned(), json!("blkdebug"));
-    RulesText::Options(options)
 }
