@@ -32,8 +32,9 @@ impl Qsd {
         }
         let monitor = directory.join("qsd-monitor");
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", PROGRAM, "--monitor", "chardev=c", "--chardev"]);
+        command.args(["--pdeathsig", "KILL", PROGRAM, "--chardev"]);
         command.arg(format!("socket,id=c,path={},server=on,wait=off", monitor.display()));
+        command.args(["--monitor", "chardev=c"]);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("setpriv");
         let mut qsd = Self { child, monitor };
         let deadline = Instant::now() + WAIT;
