@@ -14,10 +14,10 @@ use vm_memory::VolatileSlice;
 pub struct Buffers {
     iovecs: Vec<libc::iovec>,
     bytes: u64,
-    _owner: Arc<dyn Any + Send + Sync>,
+    owner: Arc<dyn Any + Send + Sync>,
 }
 
-// SAFETY: the iovecs point into memory that `_owner` keeps mapped, `_owner` is Send + Sync, and the
+// SAFETY: the iovecs point into memory that `owner` keeps mapped, `owner` is Send + Sync, and the
 // memory is only ever accessed as volatile bytes or by the kernel, from any thread.
 unsafe impl Send for Buffers {}
 
@@ -30,13 +30,13 @@ impl Buffers {
     #[must_use]
     pub unsafe fn new(iovecs: Vec<libc::iovec>, owner: Arc<dyn Any + Send + Sync>) -> Self {
         let bytes = iovecs.iter().map(|iovec| iovec.iov_len as u64).sum();
-        Self { iovecs, bytes, _owner: owner }
+        Self { iovecs, bytes, owner }
     }
 
     /// No memory at all.
     #[must_use]
     pub fn empty() -> Self {
-        Self { iovecs: Vec::new(), bytes: 0, _owner: Arc::new(()) }
+        Self { iovecs: Vec::new(), bytes: 0, owner: Arc::new(()) }
     }
 
     /// Total length in bytes.
@@ -54,10 +54,42 @@ impl Buffers {
     /// The pieces as memory that others may write meanwhile.
     pub fn slices(&self) -> impl Iterator<Item = VolatileSlice<'_>> {
         self.iovecs.iter().map(|iovec| {
-            // SAFETY: `new` was promised that the memory stays mapped while `_owner` lives, and
-            // the slice borrows `self`, which holds `_owner`.
+            // SAFETY: `new` was promised that the memory stays mapped while `owner` lives, and
+            // the slice borrows `self`, which holds `owner`.
             unsafe { VolatileSlice::new(iovec.iov_base.cast(), iovec.iov_len) }
         })
+    }
+
+    /// The same memory once more.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        Self { iovecs: self.iovecs.clone(), bytes: self.bytes, owner: self.owner.clone() }
+    }
+
+    /// Copy out what is there now, from this offset on; each byte is read once. False, with
+    /// anything in `into`, where there are not so many bytes.
+    #[must_use]
+    pub fn read_at(&self, offset_bytes: u64, into: &mut [u8]) -> bool {
+        let wanted_bytes = into.len() as u64;
+        let is_inside = offset_bytes.checked_add(wanted_bytes).is_some_and(|e| e <= self.bytes);
+        let Some(mut skip) = usize::try_from(offset_bytes).ok().filter(|_| is_inside) else {
+            return false;
+        };
+        let mut rest = into;
+        for slice in self.slices() {
+            let here = skip.min(slice.len());
+            skip -= here;
+            let step = (slice.len() - here).min(rest.len());
+            let (now, later) = std::mem::take(&mut rest).split_at_mut(step);
+            if let Ok(slice) = slice.subslice(here, step) {
+                slice.copy_to(now);
+            }
+            rest = later;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        true
     }
 
     /// Fill every piece with zeroes.

@@ -39,8 +39,8 @@ impl<S: Store> Channel for ImmediateChannel<S> {
         done.append(&mut self.ended);
     }
 
-    fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
-        None
+    fn wake_fds(&self) -> Vec<BorrowedFd<'_>> {
+        Vec::new()
     }
 }
 

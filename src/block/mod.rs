@@ -4,6 +4,7 @@
 //! layers compose by wrapping the same two traits, [`Node`] and [`Channel`].
 
 mod buffers;
+mod fault_point;
 mod filter;
 mod immediate;
 mod memory;
@@ -12,7 +13,11 @@ mod null;
 mod raw;
 
 pub use buffers::{Buffers, OwnedMemory};
-pub use filter::{FaultFilter, FaultPoint, FaultReport};
+pub use fault_point::{
+    FaultCounts, FaultObserver, FaultPoint, FaultReport, HeldCause, HeldReport, Line, OnError,
+    Resume, TimedOut, Which,
+};
+pub use filter::FaultFilter;
 pub use memory::MemoryImage;
 pub use node::{Channel, Completion, Geometry, Node, Op, OpKind, Ticket};
 pub use null::NullImage;

@@ -9,8 +9,9 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
-use crate::block::Buffers;
+use crate::block::{Buffers, Line};
 use crate::errno::Errno;
 use crate::fault::{Io, IoType};
 
@@ -93,6 +94,30 @@ impl Op {
         Io { iotype, offset_bytes, bytes, ordinal: self.ordinal, queue: self.queue }
     }
 
+    /// The same op over the same memory, for whoever has to ask for it again.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        let kind = match &self.kind {
+            OpKind::Read { offset_bytes, into } => {
+                OpKind::Read { offset_bytes: *offset_bytes, into: into.share() }
+            }
+            OpKind::Write { offset_bytes, from, fua } => {
+                OpKind::Write { offset_bytes: *offset_bytes, from: from.share(), fua: *fua }
+            }
+            OpKind::Flush => OpKind::Flush,
+            OpKind::Discard { offset_bytes, bytes } => {
+                OpKind::Discard { offset_bytes: *offset_bytes, bytes: *bytes }
+            }
+            OpKind::WriteZeroes { offset_bytes, bytes, may_unmap, fua } => OpKind::WriteZeroes {
+                offset_bytes: *offset_bytes,
+                bytes: *bytes,
+                may_unmap: *may_unmap,
+                fua: *fua,
+            },
+        };
+        Self { kind, ..*self }
+    }
+
     /// The op's end.
     pub fn complete(self, result: Result<(), Errno>) -> Completion {
         Completion { ticket: self.ticket, result }
@@ -146,6 +171,11 @@ pub trait Node: Send + Sync + std::fmt::Debug {
     /// `EROFS`, `EOPNOTSUPP` (a host device cannot be resized to anything but its own size), or
     /// what the host says; the size is then unchanged.
     fn resize(&self, size_bytes: u64) -> Result<(), Errno>;
+
+    /// The line to the front end, where a layer has a say in it.
+    fn line(&self) -> Option<Arc<Line>> {
+        None
+    }
 }
 
 /// One worker's handle for data. Used by one thread; dropping it waits for what is in flight.
@@ -156,12 +186,16 @@ pub trait Channel {
     /// Start everything that was submitted, in one system call where that is possible.
     fn commit(&mut self);
 
-    /// Append what has ended since the last call, without waiting, and quieten [`wake_fd`].
+    /// Append what has ended since the last call, without waiting, and quieten [`wake_fds`].
     ///
-    /// [`wake_fd`]: Self::wake_fd
+    /// [`wake_fds`]: Self::wake_fds
     fn poll(&mut self, done: &mut Vec<Completion>);
 
-    /// Readable while [`poll`](Self::poll) may find something; `None` where every op has ended by
-    /// the time `commit` returns.
-    fn wake_fd(&self) -> Option<BorrowedFd<'_>>;
+    /// One of these is readable while [`poll`](Self::poll) may find something; empty where every
+    /// op has ended by the time `commit` returns.
+    fn wake_fds(&self) -> Vec<BorrowedFd<'_>>;
+
+    /// The ring stops: ops that a layer holds back fail with this, those that it only delays go on
+    /// now, and from now on none is held back. Those at the image end as they do.
+    fn fail_held(&mut self, _errno: Errno) {}
 }

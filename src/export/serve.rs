@@ -1,8 +1,9 @@
 //! One thread per disk: accept a front end, serve its messages, refuse a second one.
 //!
-//! Knows: the listening socket and the connection being served. Must not know: what messages mean.
-//! Invariant: at most one front end at a time; whatever a front end does, the next may connect
-//! after it, and nothing of it is left behind.
+//! Knows: the listening socket, the connection being served, and whether faults leave the
+//! [`Line`] to front ends up. Must not know: what messages mean. Invariant: at most one front end at
+//! a time, none while the line is down; whatever a front end does, the next may connect after it,
+//! and nothing of it is left behind.
 
 use std::fmt;
 use std::io;
@@ -18,6 +19,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::connection::{Connection, Served};
 use super::disk::Disk;
+use crate::block::Line;
 
 /// How long to let the host recover after it could not give a descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -57,9 +59,12 @@ impl Export {
             stop: AtomicBool::new(false),
             resized: AtomicBool::new(false),
         });
+        let line = disk.node().line().unwrap_or_default();
+        line.watch(rustix::io::fcntl_dupfd_cloexec(&control, 0)?);
         let mut server = Server {
             disk: disk.clone(),
             control: control.clone(),
+            line,
             listener: None,
             connection: None,
         };
@@ -123,6 +128,8 @@ impl fmt::Debug for Export {
 struct Server {
     disk: Arc<Disk>,
     control: Arc<Control>,
+    /// What the disk's faults say about front ends.
+    line: Arc<Line>,
     listener: Option<UnixListener>,
     connection: Option<Connection>,
 }
@@ -137,6 +144,8 @@ struct Ready {
 
 impl Server {
     fn run(mut self) {
+        // A front end that was there before the service is cut off by what was decided before it.
+        self.cut();
         loop {
             let ready = self.wait();
             if ready.control {
@@ -144,6 +153,7 @@ impl Server {
                 if self.control.stop.load(Ordering::SeqCst) {
                     break;
                 }
+                self.cut();
                 self.pass_on_resize();
             }
             if ready.connection {
@@ -200,6 +210,10 @@ impl Server {
                 return;
             }
         };
+        if self.line.is_down() {
+            log::info!("disk {}: offline: a front end was refused", self.disk.options.id);
+            return;
+        }
         if self.connection.is_some() {
             log::warn!(
                 "disk {}: a second front end was refused while one is connected",
@@ -232,6 +246,16 @@ impl Server {
         if self.connection.take().is_some() {
             log::info!("disk {}: front end disconnected", self.disk.options.id);
             self.disk.set_connected(false);
+            // What its own requests wished for is done with them.
+            let _ = self.line.take_cut();
+        }
+    }
+
+    /// Disconnect the front end if a fault says so.
+    fn cut(&mut self) {
+        if self.line.take_cut() && self.connection.is_some() {
+            log::info!("disk {}: the front end is disconnected by a fault", self.disk.options.id);
+            self.disconnect();
         }
     }
 

@@ -25,6 +25,7 @@ use super::request::{Outcome, Parsed, Request, Terms, Used, What, parse};
 use super::ring::{Ring, RingSetup};
 use super::stats::Ended;
 use crate::block::{Channel, Completion, Op, OpKind, Ticket};
+use crate::errno::Errno;
 
 /// How long a worker may take to finish what is at the image before it is left to itself. QEMU's
 /// main loop waits for the answer, which is to come within a second.
@@ -221,7 +222,7 @@ impl Loop {
         };
         watch(setup.kick.as_raw_fd(), edge, KICK)?;
         watch(shared.wake.as_raw_fd(), EventSet::IN, WAKE)?;
-        if let Some(fd) = channel.wake_fd() {
+        for fd in channel.wake_fds() {
             watch(fd.as_raw_fd(), EventSet::IN, CHANNEL)?;
         }
         Ok(Self {
@@ -277,7 +278,10 @@ impl Loop {
                     self.ring.check_place(&memory);
                     self.memory = memory;
                 }
-                Change::End => self.draining = true,
+                Change::End => {
+                    self.draining = true;
+                    self.channel.fail_held(Errno::EIO);
+                }
             }
             let _ = done.send(());
         }
@@ -382,7 +386,8 @@ impl Loop {
         match request.what() {
             What::Io { iotype, offset_bytes, bytes } => {
                 stats.count(iotype, end, (offset_bytes, bytes), request.taken());
-                if let Outcome::Failed(errno) = outcome {
+                // A front end that is gone is told nothing, and so is nobody.
+                if let (Outcome::Failed(errno), false) = (outcome, self.is_abandoned()) {
                     let failure = IoFailure { iotype, errno };
                     self.disk.observer.io_failed(&self.disk.options.id, failure);
                 }
@@ -397,7 +402,7 @@ impl Loop {
     }
 
     fn wait(&mut self) {
-        let mut events = [EpollEvent::default(); 3];
+        let mut events = [EpollEvent::default(); 8];
         let ready = match self.epoll.wait(-1, &mut events) {
             Ok(ready) => ready,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,

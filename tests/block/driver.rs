@@ -103,9 +103,10 @@ pub(crate) fn finish_all(drivers: &mut [&mut Driver]) {
 fn sleep(drivers: &[&mut Driver]) {
     let in_flight = || drivers.iter().filter(|driver| driver.in_flight > 0);
     let mut fds: Vec<_> = in_flight()
-        .map(|driver| driver.channel.wake_fd().expect("an op in flight can be waited for"))
+        .flat_map(|driver| driver.channel.wake_fds())
         .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
         .collect();
+    assert!(!fds.is_empty(), "an op in flight can be waited for");
     let patience = Timespec { tv_sec: PATIENCE.as_secs().cast_signed(), tv_nsec: 0 };
     match poll(&mut fds, Some(&patience)) {
         Ok(0) => panic!("ops did not end in {PATIENCE:?}"),

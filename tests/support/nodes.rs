@@ -182,8 +182,8 @@ impl Channel for AtOnce {
         done.append(&mut self.done);
     }
 
-    fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
-        None
+    fn wake_fds(&self) -> Vec<BorrowedFd<'_>> {
+        Vec::new()
     }
 }
 
@@ -229,8 +229,8 @@ impl Channel for Backwards {
         self.inbox.take(done);
     }
 
-    fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.inbox.wake_fd())
+    fn wake_fds(&self) -> Vec<BorrowedFd<'_>> {
+        vec![self.inbox.wake_fd()]
     }
 }
 
@@ -363,7 +363,7 @@ impl Channel for Holding {
         self.inbox.take(done);
     }
 
-    fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.inbox.wake_fd())
+    fn wake_fds(&self) -> Vec<BorrowedFd<'_>> {
+        vec![self.inbox.wake_fd()]
     }
 }

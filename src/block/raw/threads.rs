@@ -219,8 +219,8 @@ impl Channel for ThreadsChannel {
         }
     }
 
-    fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.mailbox.waker.as_fd())
+    fn wake_fds(&self) -> Vec<BorrowedFd<'_>> {
+        vec![self.mailbox.waker.as_fd()]
     }
 }
 

@@ -231,9 +231,9 @@ impl Channel for UringChannel {
         done.append(&mut self.ended);
     }
 
-    fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
+    fn wake_fds(&self) -> Vec<BorrowedFd<'_>> {
         // SAFETY: the ring keeps its descriptor open while it is borrowed.
-        Some(unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) })
+        vec![unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) }]
     }
 }
 

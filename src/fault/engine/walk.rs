@@ -27,8 +27,10 @@ enum Station {
     Rules(Point, Option<Last>),
     /// This step of this leg through blkdebug is next.
     Blkdebug(Leg, usize),
-    /// It is at the image.
+    /// The image is next.
     Image,
+    /// It is at the image.
+    AtImage,
     /// It failed by decision and never reached the image.
     Failed,
     /// blkdebug's last event is next.
@@ -111,19 +113,19 @@ impl Engine {
     /// Tell a request's end: what the image said, or what was decided. [`Verdict::Pass`] then means
     /// that the result may be told to the guest.
     ///
-    /// To be called once for every request that [`decide`](Self::decide) saw and that is going to
-    /// be answered.
+    /// To be called for every request that [`decide`](Self::decide) saw and that is going to be
+    /// answered; once more for one that waits on its way out and is to have another result.
     pub fn finished(
         &mut self,
         request: &Request<'_>,
         mut passage: Passage,
         result: Result<(), Errno>,
     ) -> Decision {
-        passage.result = Some(result);
         passage.pending = None;
-        passage.station = match passage.station {
-            Station::Image => Station::Rules(Point::AfterImage, None),
-            _ => Station::AfterEvent,
+        passage.station = match (passage.station, passage.result.replace(result)) {
+            (Station::AtImage, None) => Station::Rules(Point::AfterImage, None),
+            (_, None) => Station::AfterEvent,
+            (station, Some(_)) => station,
         };
         self.go_on(request, passage)
     }
@@ -143,7 +145,12 @@ impl Engine {
             }
             Station::AfterEvent => self.pass_after_event(request, passage, notices),
             Station::Settle => self.settle(request, passage, notices),
-            Station::Image | Station::Failed | Station::Answer => Some(Verdict::Pass),
+            Station::Image => {
+                passage.station = Station::AtImage;
+                passage.at_image_ns = request.now_ns;
+                Some(Verdict::Pass)
+            }
+            Station::AtImage | Station::Failed | Station::Answer => Some(Verdict::Pass),
         }
     }
 
@@ -204,9 +211,6 @@ impl Engine {
     ) -> Option<Verdict> {
         let next = after_rules(point, &request.io);
         passage.station = next;
-        if next == Station::Image {
-            passage.at_image_ns = request.now_ns;
-        }
         if !self.acts_at(point) {
             return None;
         }

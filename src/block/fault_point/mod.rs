@@ -1,0 +1,415 @@
+//! One disk's faults, between those who command them and those who carry them out.
+//!
+//! Knows: the engine, who is held and where, and whom to tell. Must not know: how a verdict is
+//! reached (`fault`), how a queue carries one out (`filter`), or who asked (`daemon`). Invariants
+//! (promise 4 of the design): a configuration that was confirmed is met by every op submitted
+//! later on any channel; whoever is held is released exactly once, because what is decided and
+//! who is held change under one lock.
+
+mod ask;
+mod held;
+mod line;
+mod link;
+mod order;
+mod waits;
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::{Instant, SystemTime};
+
+pub use held::{HeldCause, HeldReport, Resume, Which};
+pub use line::Line;
+pub use waits::TimedOut;
+
+pub(super) use ask::{Answer, Next, Question};
+pub(super) use held::Key;
+pub(super) use link::{Go, Link, Mail};
+pub(super) use order::Baton;
+
+use crate::errno::Errno;
+use crate::fault::ManualState;
+use crate::fault::engine::{Armed, Change, Engine, Notice, Refused, Release};
+use crate::fault::manual::DiskState;
+use held::Registry;
+use waits::Waits;
+
+/// Who is told what a disk's faults do. Called on the data path, without a lock: must not block.
+pub trait FaultObserver: Send + Sync {
+    /// Rules hit, ended, healed; the engine's state changed. In the order of one request's life.
+    fn noticed(&self, notices: &[Notice]);
+    /// A request met a breakpoint and is held there.
+    fn stopped_at(&self, held: &HeldReport);
+    /// The front end is being disconnected by a rule or by state offline; the export knows already.
+    fn disconnect(&self);
+    /// The image failed a request, which is held by the on-error policy: BLOCK_IO_ERROR with
+    /// action `stop`.
+    fn held_on_error(&self, held: &HeldReport);
+}
+
+/// What becomes of a request that the image itself failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnError {
+    /// The guest is told.
+    #[default]
+    Report,
+    /// It is held, to be asked of the image again when it is resumed.
+    Hold,
+    /// It is held if the host has no space left, else the guest is told.
+    HoldOnEnospc,
+}
+
+impl OnError {
+    /// Whether a request with this error is held.
+    #[must_use]
+    pub fn holds(self, errno: Errno) -> bool {
+        match self {
+            Self::Report => false,
+            Self::Hold => true,
+            Self::HoldOnEnospc => errno == Errno::ENOSPC,
+        }
+    }
+}
+
+/// How often what was done. Every number only grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FaultCounts {
+    /// Requests that failed by decision, by command, or because they were held when their ring
+    /// stopped.
+    pub failed: u64,
+    /// Waits for a time, each counted when it begins.
+    pub delayed: u64,
+    /// Waits to be released, by state, rule, breakpoint or error of the image, each counted when
+    /// it begins.
+    pub held_total: u64,
+    /// Requests that were left unanswered because their front end was disconnected.
+    pub disconnected: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    failed: AtomicU64,
+    delayed: AtomicU64,
+    held_total: AtomicU64,
+    disconnected: AtomicU64,
+}
+
+/// What an operator may ask about a disk's faults.
+#[derive(Debug, Clone)]
+pub struct FaultReport {
+    /// The manual state with its options, as far as [`ManualState`] can say it.
+    pub state: ManualState,
+    /// When it was entered.
+    pub since: SystemTime,
+    /// Requests that failed by decision.
+    pub failed: u64,
+}
+
+/// One disk's faults: what is armed now, who is held, and what it did so far.
+pub struct FaultPoint {
+    shared: Arc<Shared>,
+}
+
+/// What the point, the channels and the releases in order have together.
+pub(super) struct Shared {
+    /// Changes whenever a channel has to look again; the one load of an ordinary disk.
+    generation: AtomicU64,
+    core: Mutex<Core>,
+    counters: Counters,
+    observer: OnceLock<Arc<dyn FaultObserver>>,
+    line: Arc<Line>,
+    waits: Arc<Waits>,
+    /// The engine's time counts from here.
+    started: Instant,
+}
+
+/// What only changes under the lock.
+struct Core {
+    engine: Engine,
+    since: SystemTime,
+    on_error: OnError,
+    registry: Registry,
+    links: Vec<Weak<Link>>,
+}
+
+/// What a channel needs to know to let requests pass without the lock.
+#[derive(Debug, Clone)]
+pub(super) struct InForce {
+    pub(super) generation: u64,
+    /// `None` where every request passes.
+    pub(super) armed: Option<Arc<Armed>>,
+    pub(super) on_error: OnError,
+}
+
+impl Default for FaultPoint {
+    /// The faults of a disk whose random choices are nobody's concern.
+    fn default() -> Self {
+        Self::new(0)
+    }
+}
+
+impl FaultPoint {
+    /// An ordinary disk. Every random choice will be a function of the seed, a rule's name and a
+    /// request's ordinal.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        let core = Core {
+            engine: Engine::new(seed),
+            since: SystemTime::now(),
+            on_error: OnError::Report,
+            registry: Registry::default(),
+            links: Vec::new(),
+        };
+        Self {
+            shared: Arc::new(Shared {
+                generation: AtomicU64::new(0),
+                core: Mutex::new(core),
+                counters: Counters::default(),
+                observer: OnceLock::new(),
+                line: Arc::default(),
+                waits: Arc::default(),
+                started: Instant::now(),
+            }),
+        }
+    }
+
+    /// Have somebody told. The first one stays; false for any later one.
+    pub fn set_observer(&self, observer: Arc<dyn FaultObserver>) -> bool {
+        self.shared.observer.set(observer).is_ok()
+    }
+
+    /// Make changes, all or none. They are in force for every op submitted after this returns;
+    /// held requests that they release go on or fail, as was decided when they were held.
+    ///
+    /// # Errors
+    /// The first change that cannot be made; then nothing has changed.
+    pub fn configure(&self, changes: Vec<Change>) -> Result<(), Refused> {
+        let enters = changes.iter().any(|change| matches!(change, Change::SetState(_)));
+        let shared = &self.shared;
+        let mut core = shared.lock();
+        let was_offline = *core.engine.state() == DiskState::Offline;
+        let applied = core.engine.configure(changes, shared.now_ns())?;
+        if enters {
+            core.since = SystemTime::now();
+        }
+        for release in &applied.released {
+            core.release(release);
+        }
+        let is_offline = *core.engine.state() == DiskState::Offline;
+        shared.line.set_down(is_offline);
+        shared.generation.fetch_add(1, Ordering::SeqCst);
+        drop(core);
+        shared.notice(&applied.notices);
+        if is_offline && !was_offline {
+            shared.disconnect();
+        }
+        Ok(())
+    }
+
+    /// Look at the engine, as of one moment. Requests that have to ask wait meanwhile.
+    pub fn inspect<R>(&self, look: impl FnOnce(&Engine) -> R) -> R {
+        look(&self.shared.lock().engine)
+    }
+
+    /// When the manual state was entered.
+    #[must_use]
+    pub fn since(&self) -> SystemTime {
+        self.shared.lock().since
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub fn counts(&self) -> FaultCounts {
+        let Counters { failed, delayed, held_total, disconnected } = &self.shared.counters;
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        FaultCounts {
+            failed: get(failed),
+            delayed: get(delayed),
+            held_total: get(held_total),
+            disconnected: get(disconnected),
+        }
+    }
+
+    /// Requests that the disk has taken and not answered now.
+    #[must_use]
+    pub fn depth(&self) -> u32 {
+        self.shared.lock().depth()
+    }
+
+    /// The requests that are held now, in the order of their ordinals.
+    #[must_use]
+    pub fn held(&self) -> Vec<HeldReport> {
+        self.shared.lock().registry.reports()
+    }
+
+    /// Release held requests; tells how many. One that has other tags left stays until those are
+    /// resumed too.
+    ///
+    /// [`Which::Ordinals`] are released one after the other: each when the one before it has ended
+    /// or has stopped again.
+    pub fn resume(&self, which: &Which, action: Resume) -> usize {
+        let mut core = self.shared.lock();
+        if let Which::Ordinals(ordinals) = which {
+            let keys = core.registry.in_order(ordinals);
+            let count = keys.len();
+            drop(core);
+            Baton::start(&self.shared, keys, action);
+            return count;
+        }
+        core.registry.resume(which, action)
+    }
+
+    /// Tell once, when a request is held at this tag: at once if one is, else when one comes, or
+    /// that the time is over. `tell` is never called on the data path.
+    pub fn on_held(
+        &self,
+        tag: &str,
+        deadline: Option<Instant>,
+        tell: Box<dyn FnOnce(Result<HeldReport, TimedOut>) + Send>,
+    ) {
+        let core = self.shared.lock();
+        if let Some(report) = core.registry.at_tag(tag) {
+            drop(core);
+            return tell(Ok(report));
+        }
+        Waits::add(&self.shared.waits, tag, deadline, tell);
+    }
+
+    /// What becomes, from now on, of requests that the image fails.
+    pub fn set_on_error(&self, policy: OnError) {
+        let mut core = self.shared.lock();
+        core.on_error = policy;
+        self.shared.generation.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// What becomes of requests that the image fails.
+    #[must_use]
+    pub fn on_error(&self) -> OnError {
+        self.shared.lock().on_error
+    }
+
+    /// Enter a state, in force for every op submitted after this returns. Tells the one left.
+    pub fn set_state(&self, state: ManualState) -> ManualState {
+        let previous = self.inspect(|engine| manual_state(engine.state()));
+        if let Err(refused) = self.configure(vec![Change::SetState(state.into())]) {
+            log::error!("{refused}");
+        }
+        previous
+    }
+
+    /// What is in force and what it did.
+    #[must_use]
+    pub fn report(&self) -> FaultReport {
+        let core = self.shared.lock();
+        FaultReport {
+            state: manual_state(core.engine.state()),
+            since: core.since,
+            failed: self.shared.counters.failed.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+}
+
+/// The state in the words of those who know two.
+fn manual_state(state: &DiskState) -> ManualState {
+    match state {
+        DiskState::Error { errno, iotypes } => {
+            ManualState::Error { errno: *errno, iotypes: *iotypes }
+        }
+        _ => ManualState::None,
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now_ns(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn line(&self) -> &Arc<Line> {
+        &self.line
+    }
+
+    /// Whether a channel has to look again.
+    ///
+    /// The load is relaxed: an op's ring entry was read with acquire ordering from memory that a
+    /// guest wrote after the operator had the reply, so the new number is already visible.
+    pub(super) fn is_newer_than(&self, generation: u64) -> bool {
+        self.generation.load(Ordering::Relaxed) != generation
+    }
+
+    /// What is in force now.
+    pub(super) fn in_force(&self) -> InForce {
+        let core = self.lock();
+        let armed = core.engine.armed();
+        InForce {
+            generation: self.generation.load(Ordering::SeqCst),
+            armed: (!armed.is_idle()).then_some(armed),
+            on_error: core.on_error,
+        }
+    }
+
+    /// A new channel's end of it.
+    pub(super) fn add_link(&self, link: &Arc<Link>) {
+        let mut core = self.lock();
+        core.links.retain(|link| link.strong_count() > 0);
+        core.links.push(Arc::downgrade(link));
+    }
+
+    /// Forget who is held in a channel. Tells who was.
+    pub(super) fn forget(&self, link: &Arc<Link>) {
+        self.lock().registry.forget(link);
+    }
+
+    /// Take one request back that is held no longer; false if it was released meanwhile.
+    pub(super) fn take_back(&self, key: Key) -> bool {
+        self.lock().registry.remove(key).is_some()
+    }
+
+    pub(super) fn count_failed(&self) {
+        self.counters.failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn notice(&self, notices: &[Notice]) {
+        if let Some(observer) = self.observer.get().filter(|_| !notices.is_empty()) {
+            observer.noticed(notices);
+        }
+    }
+
+    fn disconnect(&self) {
+        self.line.cut();
+        if let Some(observer) = self.observer.get() {
+            observer.disconnect();
+        }
+    }
+}
+
+impl Core {
+    fn depth(&self) -> u32 {
+        self.links.iter().filter_map(Weak::upgrade).map(|link| link.depth()).sum()
+    }
+
+    fn release(&mut self, release: &Release) {
+        self.registry.release(release);
+    }
+}
+
+impl Drop for FaultPoint {
+    fn drop(&mut self) {
+        self.shared.waits.close();
+    }
+}
+
+impl fmt::Debug for FaultPoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let core = self.shared.lock();
+        let state = core.engine.state();
+        f.debug_struct("FaultPoint").field("state", state).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,321 @@
+//! Verdicts carried out: one queue's way past the faults of its disk.
+//!
+//! Knows: which requests ask, pass, fail, wait and come back. Must not know: how a verdict is
+//! reached, or who releases. Invariants: every op ends exactly once, unless its front end is being
+//! disconnected, and then when its ring stops; a request that waits keeps no thread; with nothing
+//! armed a request costs one load and no system call.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::super::fault_point::{Answer, Go, InForce, Key, Link, Mail, Next, Question, Shared};
+use super::super::{Channel, Completion, OnError, Op, Ticket};
+use super::carried::{Carried, Wait, Waiting, WaitingRoom};
+use super::timers::Timers;
+use crate::errno::Errno;
+use crate::fault::engine::Then;
+
+/// One worker's way through the filter.
+pub(super) struct FilterChannel {
+    below: Box<dyn Channel>,
+    shared: Arc<Shared>,
+    link: Arc<Link>,
+    in_force: InForce,
+    /// Requests taken and not ended.
+    depth: u32,
+    /// Kept requests that are at the image.
+    at_image: HashMap<Ticket, Carried>,
+    waiting: WaitingRoom,
+    timers: Timers,
+    /// Ops that ended since the last poll.
+    ended: Vec<Completion>,
+    /// Room for what the image has ended.
+    done: Vec<Completion>,
+    /// A kept request was sent below since the last commit.
+    uncommitted: bool,
+    /// The ring stops: who would be held fails with this.
+    stopping: Option<Errno>,
+}
+
+impl FilterChannel {
+    pub(super) fn new(below: Box<dyn Channel>, shared: Arc<Shared>) -> io::Result<Self> {
+        let link = Arc::new(Link::new()?);
+        let timers = Timers::new()?;
+        shared.add_link(&link);
+        Ok(Self {
+            below,
+            in_force: shared.in_force(),
+            shared,
+            link,
+            depth: 0,
+            at_image: HashMap::new(),
+            waiting: WaitingRoom::new(),
+            timers,
+            ended: Vec::new(),
+            done: Vec::new(),
+            uncommitted: false,
+            stopping: None,
+        })
+    }
+
+    fn ask(&self, question: Question, op: &Op) -> Answer {
+        self.shared.ask(question, op, &self.link, self.stopping)
+    }
+
+    /// Carry a request on until it is at the image, waits or has ended.
+    fn carry(&mut self, mut carried: Carried, mut question: Question) {
+        loop {
+            let Answer { next, passage } = self.ask(question, &carried.op);
+            question = match (next, carried.result) {
+                (Next::Pass, None) => {
+                    carried.passage = Some(passage);
+                    return self.send(carried);
+                }
+                (Next::Pass, Some(result)) => return self.end(carried, result),
+                (Next::Fail(errno), _) => {
+                    carried.result = Some(Err(errno));
+                    self.shared.count_failed();
+                    Question::Finished(passage, Err(errno))
+                }
+                (Next::Skip, _) => Question::GoOn(passage),
+                (Next::Delay(key, duration, then), _) => {
+                    carried.passage = Some(passage);
+                    let wait = Wait::Delayed(after(duration), then);
+                    return self.wait(key, carried, wait);
+                }
+                (Next::Hold(key, at_most, then), _) => {
+                    carried.passage = Some(passage);
+                    let wait = Wait::Held(at_most.map(after), then);
+                    return self.wait(key, carried, wait);
+                }
+                (Next::Lose(key), _) => {
+                    carried.passage = Some(passage);
+                    return self.wait(key, carried, Wait::Lost);
+                }
+            };
+        }
+    }
+
+    fn wait(&mut self, key: Key, mut carried: Carried, wait: Wait) {
+        // Whoever stops again lets the next one go; a delay is no stop.
+        let baton = carried.baton.take();
+        if matches!(wait, Wait::Delayed(..)) {
+            carried.baton = baton;
+        }
+        if let Some(at) = wait.deadline() {
+            self.timers.add(at, key);
+        }
+        self.waiting.insert(key, Waiting { carried, wait });
+    }
+
+    /// Send a kept request to the image.
+    fn send(&mut self, carried: Carried) {
+        self.below.submit(carried.op.share());
+        self.uncommitted = true;
+        self.at_image.insert(carried.op.ticket, carried);
+    }
+
+    fn end(&mut self, carried: Carried, result: Result<(), Errno>) {
+        self.ended.push(carried.op.complete(result));
+    }
+
+    /// What the image said about a kept request.
+    fn came_back(&mut self, mut carried: Carried, result: Result<(), Errno>) {
+        if let (Err(errno), None) = (result, self.stopping)
+            && let Some(key) = self.shared.hold_on_error(&carried.op, errno, &self.link)
+        {
+            return self.wait(key, carried, Wait::ImageError(errno));
+        }
+        carried.result = Some(result);
+        self.finish(carried, result);
+    }
+
+    fn finish(&mut self, mut carried: Carried, result: Result<(), Errno>) {
+        match carried.passage.take() {
+            Some(passage) => self.carry(carried, Question::Finished(passage, result)),
+            None => self.end(carried, result),
+        }
+    }
+
+    /// A request's wait is over.
+    fn go(&mut self, mut waiting: Waiting, go: Go) {
+        let Waiting { carried, wait } = &mut waiting;
+        match (go, *wait, carried.passage.take()) {
+            (Go::On, Wait::ImageError(_), passage) => {
+                carried.passage = passage;
+                self.send(waiting.carried);
+            }
+            (Go::On, _, Some(passage)) => self.carry(waiting.carried, Question::GoOn(passage)),
+            (Go::Fail(errno), wait, passage) => {
+                carried.passage = passage;
+                carried.result = Some(Err(errno));
+                if !matches!(wait, Wait::ImageError(_)) {
+                    self.shared.count_failed();
+                }
+                self.finish(waiting.carried, Err(errno));
+            }
+            // Only the engine makes a request wait otherwise, and it gives a passage.
+            (Go::On, _, None) => self.send(waiting.carried),
+        }
+    }
+
+    /// Take one out of the waiting room, with its moment.
+    fn wake(&mut self, key: Key) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&key)?;
+        if let Some(at) = waiting.wait.deadline() {
+            self.timers.remove(at, key);
+        }
+        Some(waiting)
+    }
+
+    fn take_mail(&mut self) {
+        for Mail { key, go, baton } in self.link.take_mail() {
+            // One that is not here any more drops its baton: the next is released.
+            if let Some(mut waiting) = self.wake(key) {
+                waiting.carried.baton = baton;
+                self.go(waiting, go);
+            }
+        }
+    }
+
+    fn take_due(&mut self) {
+        for key in self.timers.due() {
+            let Some(waiting) = self.waiting.get_mut(&key) else {
+                continue;
+            };
+            let then = match &mut waiting.wait {
+                Wait::Delayed(_, then) => *then,
+                Wait::Held(deadline, then) => {
+                    *deadline = None;
+                    if !self.shared.take_back(key) {
+                        // It was released just now; the mail about it is on its way.
+                        continue;
+                    }
+                    *then
+                }
+                Wait::ImageError(_) | Wait::Lost => continue,
+            };
+            if let Some(waiting) = self.waiting.remove(&key) {
+                self.go(waiting, then.into());
+            }
+        }
+    }
+
+    /// Hear from the image.
+    fn hear(&mut self) {
+        let mut done = std::mem::take(&mut self.done);
+        self.below.poll(&mut done);
+        if self.at_image.is_empty() {
+            self.ended.append(&mut done);
+        }
+        for completion in done.drain(..) {
+            match self.at_image.remove(&completion.ticket) {
+                Some(carried) => self.came_back(carried, completion.result),
+                None => self.ended.push(completion),
+            }
+        }
+        self.done = done;
+    }
+
+    /// Start what was sent below since the last time; true if there was anything.
+    fn start(&mut self) -> bool {
+        let any = std::mem::take(&mut self.uncommitted);
+        if any {
+            self.below.commit();
+        }
+        any
+    }
+
+    fn is_concerned(&self, op: &Op) -> bool {
+        self.in_force.armed.as_ref().is_some_and(|armed| armed.may_match(&op.io()))
+    }
+}
+
+impl Channel for FilterChannel {
+    fn submit(&mut self, op: Op) {
+        self.depth += 1;
+        self.link.set_depth(self.depth);
+        if self.shared.is_newer_than(self.in_force.generation) {
+            self.in_force = self.shared.in_force();
+        }
+        if self.is_concerned(&op) {
+            return self.carry(Carried::new(op), Question::Decide);
+        }
+        if self.in_force.on_error != OnError::Report {
+            return self.send(Carried::new(op));
+        }
+        self.below.submit(op);
+    }
+
+    fn commit(&mut self) {
+        self.uncommitted = false;
+        self.below.commit();
+        self.timers.set();
+    }
+
+    fn poll(&mut self, done: &mut Vec<Completion>) {
+        self.take_mail();
+        self.take_due();
+        loop {
+            self.hear();
+            // What came back may have been sent again, and may have ended at once.
+            if !self.start() {
+                break;
+            }
+        }
+        self.timers.set();
+        let ended = u32::try_from(self.ended.len()).unwrap_or(u32::MAX);
+        if ended > 0 {
+            self.depth = self.depth.saturating_sub(ended);
+            self.link.set_depth(self.depth);
+            done.append(&mut self.ended);
+        }
+    }
+
+    fn wake_fds(&self) -> Vec<BorrowedFd<'_>> {
+        let mut fds = self.below.wake_fds();
+        fds.extend([self.link.wake_fd(), self.timers.wake_fd()]);
+        fds
+    }
+
+    fn fail_held(&mut self, errno: Errno) {
+        // Who was released before the ring stopped goes on.
+        self.take_mail();
+        self.stopping = Some(errno);
+        self.shared.forget(&self.link);
+        self.timers.clear();
+        for (_, waiting) in std::mem::take(&mut self.waiting) {
+            self.stop(waiting, errno);
+        }
+    }
+}
+
+impl FilterChannel {
+    /// End a wait because the ring stops: a delay is cut short; whose result is known is told it.
+    fn stop(&mut self, waiting: Waiting, errno: Errno) {
+        let go = match (waiting.wait, waiting.carried.result) {
+            (Wait::Delayed(_, Then::Fail(errno)), _) => Go::Fail(errno),
+            (Wait::ImageError(errno), _) => Go::Fail(errno),
+            (Wait::Delayed(_, Then::GoOn), _) | (_, Some(_)) => Go::On,
+            (Wait::Held(..) | Wait::Lost, None) => Go::Fail(errno),
+        };
+        self.go(waiting, go);
+    }
+}
+
+impl Drop for FilterChannel {
+    fn drop(&mut self) {
+        self.shared.forget(&self.link);
+        // Batons in letters that nobody read go on to the next.
+        drop(self.link.take_mail());
+    }
+}
+
+/// The moment so long from now; a century is long enough.
+fn after(duration: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(duration).unwrap_or_else(|| now + Duration::from_secs(100 * 365 * 86_400))
+}
