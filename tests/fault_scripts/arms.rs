@@ -206,22 +206,27 @@ pub(crate) struct FrontArm<'a> {
 impl Arm for FrontArm<'_> {
     fn request(&mut self, asked: &Asked, fill: u8) -> Ending {
         let (_, queue) = self.session.as_mut().expect("until it is dropped");
-        let Asked { iotype, sector, sectors } = *asked;
-        let count = u32::try_from(sectors).expect("a small image");
-        let bytes = count as usize * SECTOR;
-        let reply = match iotype {
-            IoType::Read => queue.read(sector, bytes),
-            IoType::Write => queue.write(sector, &vec![fill; bytes]),
-            IoType::WriteZeroes => queue.write_zeroes(sector, count, 0),
-            IoType::Discard => queue.discard(sector, count),
-            IoType::Flush => queue.flush(),
-        };
-        match reply.status {
-            Status::Ok => Ending::Ok(reply.data.chunks(SECTOR).map(whole).collect()),
-            Status::IoErr => Ending::Error,
-            Status::Unsupp => Ending::Unsupported,
-            other => panic!("{asked:?} ended {other:?}"),
-        }
+        ask(queue, asked, fill)
+    }
+}
+
+/// Make a request of a disk.
+pub(crate) fn ask(queue: &mut Queue, asked: &Asked, fill: u8) -> Ending {
+    let Asked { iotype, sector, sectors } = *asked;
+    let count = u32::try_from(sectors).expect("a small image");
+    let bytes = count as usize * SECTOR;
+    let reply = match iotype {
+        IoType::Read => queue.read(sector, bytes),
+        IoType::Write => queue.write(sector, &vec![fill; bytes]),
+        IoType::WriteZeroes => queue.write_zeroes(sector, count, 0),
+        IoType::Discard => queue.discard(sector, count),
+        IoType::Flush => queue.flush(),
+    };
+    match reply.status {
+        Status::Ok => Ending::Ok(reply.data.chunks(SECTOR).map(whole).collect()),
+        Status::IoErr => Ending::Error,
+        Status::Unsupp => Ending::Unsupported,
+        other => panic!("{asked:?} ended {other:?}"),
     }
 }
 
