@@ -11,7 +11,9 @@ mod support {
     pub mod operator;
 }
 
+mod faults;
 mod framing;
+mod held;
 mod load;
 mod migration;
 mod requests;
@@ -24,6 +26,16 @@ fn front_with_queue(socket: &std::path::Path) -> (support::front::Front, support
     front.negotiate(support::front::feature::ALL);
     let queue = front.start_queues(1, 128).remove(0);
     (front, queue)
+}
+
+/// Change a disk's faults.
+fn configure(served: &support::backend::Served, change: blkfault::fault::engine::Change) {
+    served.faults.configure(vec![change]).expect("a good change");
+}
+
+/// Put a disk into a state.
+fn enter(served: &support::backend::Served, state: blkfault::fault::manual::DiskState) {
+    configure(served, blkfault::fault::engine::Change::SetState(state));
 }
 
 /// Bytes that differ from place to place.

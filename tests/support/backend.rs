@@ -239,6 +239,14 @@ pub struct Holdings {
     pub guest_mappings: usize,
 }
 
+/// Bytes of memory that are this process's own and in use now.
+pub fn resident_bytes() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").expect("status");
+    let anonymous = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    let kib = anonymous.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.expect("RssAnon in KiB") * 1024
+}
+
 impl Holdings {
     /// Count them.
     pub fn now() -> Self {

@@ -88,6 +88,11 @@ impl MemoryNode {
         *self.0.failing.lock().unwrap() = Some((iotype, errno));
     }
 
+    /// Fail nothing any more.
+    pub fn mend(&self) {
+        *self.0.failing.lock().unwrap() = None;
+    }
+
     /// What was asked since the last call, oldest first; the newest 10,000 at most.
     pub fn asked(&self) -> Vec<Asked> {
         std::mem::take(&mut self.0.asked.lock().unwrap())

@@ -29,7 +29,7 @@ pub(super) use order::Baton;
 
 use crate::errno::Errno;
 use crate::fault::ManualState;
-use crate::fault::engine::{Armed, Change, Engine, Notice, Refused, Release};
+use crate::fault::engine::{Armed, Change, Engine, Notice, Refused};
 use crate::fault::manual::DiskState;
 use held::Registry;
 use waits::Waits;
@@ -193,7 +193,7 @@ impl FaultPoint {
             core.since = SystemTime::now();
         }
         for release in &applied.released {
-            core.release(release);
+            core.registry.release(release);
         }
         let is_offline = *core.engine.state() == DiskState::Offline;
         shared.line.set_down(is_offline);
@@ -209,6 +209,12 @@ impl FaultPoint {
     /// Look at the engine, as of one moment. Requests that have to ask wait meanwhile.
     pub fn inspect<R>(&self, look: impl FnOnce(&Engine) -> R) -> R {
         look(&self.shared.lock().engine)
+    }
+
+    /// The engine's time, nanoseconds since the point was made: that of reports.
+    #[must_use]
+    pub fn now_ns(&self) -> u64 {
+        self.shared.now_ns()
     }
 
     /// When the manual state was entered.
@@ -362,7 +368,7 @@ impl Shared {
         core.links.push(Arc::downgrade(link));
     }
 
-    /// Forget who is held in a channel. Tells who was.
+    /// Forget who is held in a channel.
     pub(super) fn forget(&self, link: &Arc<Link>) {
         self.lock().registry.forget(link);
     }
@@ -394,15 +400,17 @@ impl Core {
     fn depth(&self) -> u32 {
         self.links.iter().filter_map(Weak::upgrade).map(|link| link.depth()).sum()
     }
-
-    fn release(&mut self, release: &Release) {
-        self.registry.release(release);
-    }
 }
 
 impl Drop for FaultPoint {
     fn drop(&mut self) {
         self.shared.waits.close();
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
     }
 }
 

@@ -1,8 +1,8 @@
 //! Those who wait until a request is held at a breakpoint.
 //!
 //! Knows: tags, deadlines and whom to tell. Must not know: what a breakpoint is. Invariants:
-//! everyone who waits is told exactly once; the thread that tells exists only while somebody waits
-//! (its name is the only thing a disk without waits has of it).
+//! everyone who waits is told exactly once, never by the thread of a queue; the thread that tells
+//! exists only while somebody waits.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;

@@ -75,7 +75,9 @@ impl FilterChannel {
                     return self.send(carried);
                 }
                 (Next::Pass, Some(result)) => return self.end(carried, result),
-                (Next::Fail(errno), _) => {
+                // Only where a stopping ring lets nobody be held: what is known stays true.
+                (Next::Fail(_), Some(_)) => Question::GoOn(passage),
+                (Next::Fail(errno), None) => {
                     carried.result = Some(Err(errno));
                     self.shared.count_failed();
                     Question::Finished(passage, Err(errno))

@@ -97,16 +97,18 @@ fn structure(name: &str, docs: &str, members: &[Member]) -> String {
     let fields = fields(members);
     let takes = lines(members, |member| format!("{}: {},", field(&member.name), take(member)));
     let adds = lines(members, add);
+    // A struct without members is a branch of a union that adds nothing.
+    let unused = if members.is_empty() { "_" } else { "" };
     format!(
         "{docs}#[derive(Debug, Clone, PartialEq)]
 pub struct {name} {{ {fields} }}
 
 impl Object for {name} {{
-    fn take_from(members: &mut Members<'_>) -> Result<Self, QmpError> {{
+    fn take_from({unused}members: &mut Members<'_>) -> Result<Self, QmpError> {{
         Ok(Self {{ {takes} }})
     }}
 
-    fn add_to(&self, object: &mut Map<String, Value>) {{ {adds} }}
+    fn add_to(&self, {unused}object: &mut Map<String, Value>) {{ {adds} }}
 }}
 "
     )

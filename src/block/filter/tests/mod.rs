@@ -304,9 +304,12 @@ fn a_stopping_ring_fails_whom_it_holds_and_cuts_delays_short() {
     ended.sort_unstable_by_key(|(ordinal, _)| *ordinal);
     assert_eq!(ended, [(0, Err(Errno::EIO)), (1, OK), (2, OK)], "1 was done and says so");
     assert_eq!((rig.held(), rig.point.depth()), (vec![], 0));
+    rig.add("later", Trigger { times: Some(1), ..writes() }, tagged("v", Point::AfterImage));
+    lane.write(3, 3, 1);
+    assert_eq!(lane.ended(), [(3, OK)], "nobody stops on its way out");
     rig.enter(hang());
-    lane.write(3, 0, 1);
-    assert_eq!(lane.ended(), [(3, Err(Errno::EIO))], "nobody is held any more");
+    lane.write(4, 0, 1);
+    assert_eq!(lane.ended(), [(4, Err(Errno::EIO))], "nobody is held any more");
     assert!(!lane.calls());
 }
 
