@@ -27,6 +27,12 @@ fn hits(operator: &mut Operator, id: &str, name: &str) -> u64 {
     rule(operator, id, name)["hits"].as_u64().expect("hits")
 }
 
+/// How many requests a disk holds now.
+fn held(operator: &mut Operator, id: &str) -> usize {
+    let held = operator.must("query-block-fault-held", json!({ "id": id }));
+    held.as_array().expect("a list").len()
+}
+
 /// How many of its sectors a media fault has lost to writes.
 fn healed(operator: &mut Operator, id: &str, name: &str) -> u64 {
     rule(operator, id, name)["media"]["healed"].as_u64().expect("a media fault")
@@ -143,6 +149,11 @@ fn xfs_shuts_down_on_a_failed_log_write_and_the_revived_disk_mounts_again() {
     vm.must("md5sum -c /tmp/sum; mkdir /mnt/more; umount /mnt; xfs_repair -n /dev/vda");
 }
 
+/// Wait for a while until a script in the background has made /tmp/done.
+const WAIT_UNTIL_DONE: &str = "n=0
+    while [ ! -e /tmp/done ] && [ $n -lt 300 ]; do sleep 0.2; n=$((n + 1)); done
+    [ -e /tmp/done ]";
+
 #[test]
 fn a_hang_shows_as_blocked_tasks_and_everything_goes_on_when_it_ends() {
     let Some(image) = Image::for_story("the state hang") else { return };
@@ -160,16 +171,33 @@ fn a_hang_shows_as_blocked_tasks_and_everything_goes_on_when_it_ends() {
         vm.kernel_log().contains("blocked for more than 3 seconds")
     });
     assert_eq!(vm.run("[ -e /tmp/done ]").status, 1, "the guest waits");
-    let held = operator.must("query-block-fault-held", json!({ "id": "disk0" }));
-    let held = held.as_array().expect("a list").len();
-    assert!(held > 0);
-    // The monitors answer, ours and QEMU's, and QEMU can stop and go on.
-    vm.qemu.must("stop", json!({}));
-    vm.qemu.must("cont", json!({}));
+    assert!(held(&mut operator, "disk0") > 0);
 
     set_state(&mut operator, "disk0", "none");
-    vm.must("n=0; while [ ! -e /tmp/done ] && [ $n -lt 100 ]; do sleep 0.2; n=$((n + 1)); done");
-    vm.must("[ -e /tmp/done ]");
+    vm.must(WAIT_UNTIL_DONE);
     vm.must("echo 3 >/proc/sys/vm/drop_caches; cmp /tmp/data /mnt/file");
     vm.must("umount /mnt; e2fsck -fn /dev/vda");
+}
+
+#[test]
+fn qemu_stops_while_the_disk_hangs_and_what_was_held_fails() {
+    let Some(image) = Image::for_story("stop during a hang") else { return };
+    let directory = directory();
+    let daemon = Daemon::start(directory.path(), &["--memory", "64M"]);
+    let mut operator = daemon.operator();
+    let mut vm = Machine::new().disk(&daemon.socket("disk0")).boot(&image);
+    set_state(&mut operator, "disk0", "hang");
+    let write = "dd if=/dev/zero of=/dev/vda bs=4k count=1 oflag=direct";
+    vm.must(&format!("({write} || echo failed; echo >/tmp/done) >/tmp/said 2>&1 &"));
+    wait_until("a request is held", || held(&mut operator, "disk0") > 0);
+
+    // QEMU would wait here, its monitor with it, for a back end that waits for its requests.
+    vm.qemu.must("stop", json!({}));
+    assert_eq!(held(&mut operator, "disk0"), 0, "nothing is held for a ring that stands still");
+    set_state(&mut operator, "disk0", "none");
+    vm.qemu.must("cont", json!({}));
+    vm.must(WAIT_UNTIL_DONE);
+    let said = vm.must("cat /tmp/said");
+    assert!(said.contains("Input/output error"), "{said}");
+    vm.must(write);
 }
