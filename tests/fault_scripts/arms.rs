@@ -249,3 +249,31 @@ impl Drop for FrontArm<'_> {
         let _ = std::fs::remove_file(&self.image);
     }
 }
+
+/// A daemon that was given its rules on its command line.
+#[derive(Debug)]
+pub(crate) struct CommandLineArm {
+    // In the order in which they go.
+    session: (Front, Queue),
+    _daemon: Daemon,
+    _directory: TempDir,
+}
+
+impl CommandLineArm {
+    pub(crate) fn start(config: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a folder");
+        let file = directory.path().join("blkdebug.conf");
+        std::fs::write(&file, config).expect("a config file");
+        let (bytes, file) = (IMAGE_SECTORS * SECTOR as u64, file.to_string_lossy());
+        let options = ["--memory", &bytes.to_string(), "--blkdebug-config", &file];
+        let daemon = Daemon::start(directory.path(), &options);
+        let session = session(&daemon.socket("disk0"));
+        Self { session, _daemon: daemon, _directory: directory }
+    }
+}
+
+impl Arm for CommandLineArm {
+    fn request(&mut self, asked: &Asked, fill: u8) -> Ending {
+        ask(&mut self.session.1, asked, fill)
+    }
+}

@@ -1,14 +1,17 @@
 //! Counters tell the truth: what rules say they hit is what guests met.
 //!
-//! `BLKFAULT_LONG=1` makes ten million requests of it, and a hundred thousand trials.
+//! `BLKFAULT_LONG=1` makes ten million requests of it, a hundred thousand trials and ten thousand
+//! toggles.
 
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::daemon::Daemon;
+use crate::support::daemon::{Daemon, set_state};
 use crate::support::front::{Front, Queue, SECTOR, Status, feature, kind, segment};
 use crate::support::operator::Operator;
 
@@ -196,4 +199,64 @@ fn once_under_four_queues_fires_once_in_every_trial() {
     }
     eprintln!("fired on queues: {fired_on:?}");
     assert!(fired_on.iter().filter(|fired| **fired > 0).count() > 1, "{fired_on:?}");
+}
+
+/// How far the operator is: odd between a command and its reply. A guest that saw the same even
+/// number before it made a request and after the answer knows the state that the request met.
+type Epoch = AtomicU64;
+
+/// Read and write without end until the last toggle; how many requests certainly met the state error,
+/// and how many certainly not.
+fn watch(queue: &mut Queue, epoch: &Epoch, last: u64) -> (u64, u64) {
+    let (mut bad, mut good) = (0, 0);
+    queue.prepare_slots(DEPTH, SECTOR as u64);
+    while epoch.load(Ordering::SeqCst) < last {
+        let before = epoch.load(Ordering::SeqCst);
+        for slot in 0..DEPTH {
+            let wanted = if slot % 2 == 0 { kind::IN } else { kind::OUT };
+            queue.start(slot, wanted, u64::from(slot) * 8, SECTOR as u32);
+        }
+        queue.kick();
+        let ends = queue.finish_all();
+        if epoch.load(Ordering::SeqCst) != before || before % 2 == 1 {
+            continue;
+        }
+        let (expected, count) = match before % 4 {
+            2 => (Status::IoErr, &mut bad),
+            _ => (Status::Ok, &mut good),
+        };
+        assert!(ends.iter().all(|end| end.status == expected), "{before}: {ends:?}");
+        *count += ends.len() as u64;
+    }
+    (bad, good)
+}
+
+#[test]
+fn no_request_is_on_the_wrong_side_of_a_reply() {
+    let toggles: u64 = if is_long() { 10_000 } else { 500 };
+    let directory = tempfile::tempdir().expect("a folder");
+    let (_daemon, mut operator, _front, queues) = start(directory.path());
+    let epoch = Epoch::default();
+    let (mut bad, mut good) = (0, 0);
+    std::thread::scope(|scope| {
+        let epoch = &epoch;
+        let guests: Vec<_> = queues
+            .into_iter()
+            .map(|mut queue| scope.spawn(move || watch(&mut queue, epoch, 2 * toggles)))
+            .collect();
+        for toggle in 0..toggles {
+            let state = if toggle % 2 == 0 { "error" } else { "none" };
+            epoch.fetch_add(1, Ordering::SeqCst);
+            set_state(&mut operator, "disk0", state);
+            epoch.fetch_add(1, Ordering::SeqCst);
+            // Long enough for whole batches in one state, short enough for many to meet two.
+            std::thread::sleep(Duration::from_micros(500 + toggle % 7 * 100));
+        }
+        for guest in guests {
+            let (more_bad, more_good) = guest.join().expect("a guest's thread");
+            (bad, good) = (bad + more_bad, good + more_good);
+        }
+    });
+    eprintln!("{toggles} toggles: {bad} requests met error for certain, {good} for certain not");
+    assert!(bad > 0 && good > 0, "the story happened: {bad} bad, {good} good");
 }

@@ -1,7 +1,7 @@
 //! Every script, along every arm.
 
-use crate::arms::{Arm, EngineArm, Program};
-use crate::script::{self, Ending, Script};
+use crate::arms::{Arm, CommandLineArm, EngineArm, Program};
+use crate::script::{self, Ending, RulesText, Script};
 
 /// Whose outcomes a script's arm must have.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,18 @@ fn the_engine_alone_follows_every_script() {
 #[test]
 fn the_daemon_follows_every_script() {
     follows_every_script(&Program::blkfaultd(), Whose::Ours);
+}
+
+#[test]
+fn the_daemon_follows_every_script_whose_file_its_command_line_names() {
+    let mut different = String::new();
+    for script in script::all() {
+        if let RulesText::Config(config) = &script.rules {
+            let mut arm = CommandLineArm::start(config);
+            different += &differences(&script, &mut arm, Whose::Ours);
+        }
+    }
+    assert!(different.is_empty(), "\n{different}");
 }
 
 #[test]
