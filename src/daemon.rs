@@ -14,7 +14,7 @@ pub mod run;
 
 use std::fmt;
 use std::sync::mpsc::Sender;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 
 use serde_json::{Map, Value};
@@ -22,12 +22,13 @@ use serde_json::{Map, Value};
 use self::disks::Disks;
 use self::events::Events;
 use self::nodes::Nodes;
-use crate::export::Inherited;
+use crate::export::{Disk, Inherited};
 use crate::monitor::{EventSink, Executor, Reply};
 use crate::qapi::types::{
-    BlockExportDelArguments, BlockExportDeletedData, BlockExportInfo, BlockExportOptions,
-    BlockExportRemoveMode, BlockInfo, BlockResizeArguments, BlockStats, BlockdevOptions, Command,
-    CommandInfo, CommandSpec, Event, ShutdownCause, VersionInfo, VersionTriple,
+    BlockDeviceInfo, BlockExportDelArguments, BlockExportDeletedData, BlockExportInfo,
+    BlockExportOptions, BlockExportRemoveMode, BlockInfo, BlockResizeArguments, BlockStats,
+    BlockdevOptions, Command, CommandInfo, CommandSpec, Event, ShutdownCause, VersionInfo,
+    VersionTriple,
 };
 use crate::qapi::visit::Visit;
 use crate::qapi::{QmpError, introspect};
@@ -159,7 +160,11 @@ impl Daemon {
             Command::QueryVersion => told(Ok(version())),
             Command::QueryCommands => told(Ok(commands())),
             Command::QueryQmpSchema => Ok(Answer::Now(introspect::schema())),
-            Command::Quit => done(self.quit()),
+            // Whoever replies ends the daemon afterwards.
+            Command::Quit => {
+                self.announce_shutdown(ShutdownCause::HostQmpQuit);
+                done(Ok(()))
+            }
             Command::BlockdevAdd(options) => done(self.blockdev_add(&options)),
             Command::BlockdevDel(arguments) => done(self.blockdev_del(&arguments.node_name)),
             Command::BlockdevReopen(arguments) => done(self.blockdev_reopen(&arguments.options)),
@@ -200,13 +205,6 @@ impl Daemon {
 
     fn registry(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn quit(&self) -> Outcome {
-        self.announce_shutdown(ShutdownCause::HostQmpQuit);
-        // A receiver that is gone is ending already.
-        let _ = self.end.send(ShutdownCause::HostQmpQuit);
-        Ok(())
     }
 
     fn blockdev_add(&self, options: &BlockdevOptions) -> Outcome {
@@ -252,10 +250,13 @@ impl Daemon {
             reopenings.push(nodes::prepare_reopen(&entry, options)?);
         }
         for (options, reopening) in all.iter().zip(reopenings) {
+            let name = options.node_name.as_deref().unwrap_or_default();
             if let Some(reopening) = reopening {
                 reopening.commit();
+                // It may have another size now.
+                let registry = self.registry();
+                registry.disks_over_store_of(name).for_each(disks::DiskEntry::announce_resize);
             }
-            let name = options.node_name.as_deref().unwrap_or_default();
             self.registry().nodes.set_read_only(name, options.read_only == Some(true));
         }
         Ok(())
@@ -273,18 +274,24 @@ impl Daemon {
         Ok(())
     }
 
-    fn nodes(&self) -> Vec<crate::qapi::types::BlockDeviceInfo> {
-        self.registry().nodes.iter().map(report::node).collect()
+    fn nodes(&self) -> Vec<BlockDeviceInfo> {
+        // The host is asked about each image, without the registry's lock: it may never answer.
+        let nodes: Vec<_> = self.registry().nodes.iter().cloned().collect();
+        nodes.iter().map(report::node).collect()
     }
 
     fn disks(&self) -> Vec<BlockInfo> {
-        let registry = self.registry();
-        let inserted = |name: &str| registry.nodes.find(name).map(report::node);
-        registry
-            .disks
-            .iter()
-            .map(|disk| report::disk(&disk.id, inserted(&disk.node_name)))
-            .collect()
+        let disks: Vec<_> = {
+            let registry = self.registry();
+            let with_node = |entry: &disks::DiskEntry| {
+                (entry.disk.clone(), registry.nodes.find(&entry.node_name).cloned())
+            };
+            registry.disks.iter().map(with_node).collect()
+        };
+        let of_disk = |(disk, node): &(Arc<Disk>, Option<nodes::NodeEntry>)| {
+            report::disk(disk, node.as_ref().map(report::node))
+        };
+        disks.iter().map(of_disk).collect()
     }
 
     fn stats(&self, of_nodes: bool) -> Vec<BlockStats> {
@@ -347,12 +354,17 @@ impl Executor for Daemon {
     }
 
     fn execute(&self, name: &str, arguments: Map<String, Value>, reply: Reply) {
-        let answer =
-            Command::parse(name, arguments).and_then(|command| Self::execute(self, command));
-        match answer {
+        let command = Command::parse(name, arguments);
+        let ends = matches!(command, Ok(Command::Quit));
+        match command.and_then(|command| Self::execute(self, command)) {
             Ok(Answer::Now(value)) => reply.send(Ok(value)),
             Ok(Answer::Later(arrange)) => arrange(reply),
             Err(error) => reply.send(Err(error)),
+        }
+        if ends {
+            // Only now, so that the end does not overtake the reply. A receiver that is gone is
+            // ending already.
+            let _ = self.end.send(ShutdownCause::HostQmpQuit);
         }
     }
 }

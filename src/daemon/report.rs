@@ -6,7 +6,7 @@
 use std::sync::atomic::Ordering;
 
 use super::nodes::{NodeEntry, Store};
-use crate::export::{Stats, TypeStats};
+use crate::export::{Disk, Stats, TypeStats};
 use crate::fault::IoType;
 use crate::qapi::types::{
     BlockDeviceInfo, BlockDeviceStats, BlockInfo, BlockdevCacheInfo, BlockdevDetectZeroesOptions,
@@ -52,14 +52,19 @@ fn image(entry: &NodeEntry, size_bytes: u64) -> ImageInfo {
     }
 }
 
-/// A disk as `query-block` tells it.
-pub(super) fn disk(id: &str, node: Option<BlockDeviceInfo>) -> BlockInfo {
+/// A disk as `query-block` tells it: its node, as far as the disk lets the guest have it.
+pub(super) fn disk(disk: &Disk, node: Option<BlockDeviceInfo>) -> BlockInfo {
+    let inserted = node.map(|mut node| {
+        node.ro |= disk.geometry().read_only;
+        node.cache.writeback = disk.options.writeback;
+        node
+    });
     BlockInfo {
-        device: id.to_owned(),
+        device: disk.options.id.clone(),
         r#type: "unknown".to_owned(),
         removable: false,
         locked: false,
-        inserted: node,
+        inserted,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Which rules could match a request, without asking every rule.
 //!
-//! Knows: I/O types, queues and sector ranges of rules, by a number that says their order. Must
+//! Knows: I/O types, queues, engine states and sector ranges of rules, by a number that says their
+//! order. Must
 //! not know: what rules do. Invariants: an index never changes, so queues may share it without a
 //! lock; what it leaves out cannot match (what it finds still has to be asked); a query costs
 //! O(log ranges + found).
@@ -19,8 +20,8 @@ pub(super) struct Index {
 /// What concerns one I/O type.
 #[derive(Debug, Clone, Default)]
 struct ByType {
-    /// Rules for any sector, by the queue they want.
-    anywhere: BTreeMap<Option<u16>, Vec<u32>>,
+    /// Rules for any sector, by the queue and the engine state they want.
+    anywhere: BTreeMap<(Option<u16>, Option<i32>), Vec<u32>>,
     ranges: Ranges,
 }
 
@@ -30,6 +31,7 @@ pub(super) struct Reach<'a> {
     pub(super) number: u32,
     pub(super) iotypes: IoTypes,
     pub(super) queue: Option<u16>,
+    pub(super) state: Option<i32>,
     /// Empty: any sector, or none.
     pub(super) sectors: &'a SectorSet,
 }
@@ -42,7 +44,7 @@ impl<'a> FromIterator<Reach<'a>> for Index {
             for iotype in rule.iotypes.iter() {
                 let by_type = &mut index.by_type[iotype as usize];
                 if rule.sectors.is_empty() {
-                    by_type.anywhere.entry(rule.queue).or_default().push(rule.number);
+                    by_type.anywhere.entry((rule.queue, rule.state)).or_default().push(rule.number);
                 }
                 for range in rule.sectors.ranges() {
                     by_type.ranges.add(*range, rule.number, rule.queue);
@@ -55,18 +57,18 @@ impl<'a> FromIterator<Reach<'a>> for Index {
 }
 
 impl Index {
-    /// Whether some rule could match.
+    /// Whether some rule could match in some engine state.
     pub(super) fn any(&self, io: &Io) -> bool {
         let by_type = &self.by_type[io.iotype as usize];
-        !by_type.anywhere.is_empty() && by_type.queues(io).next().is_some()
+        by_type.any_anywhere(io.queue)
             || SectorRange::of_bytes(io.offset_bytes, io.bytes)
                 .is_some_and(|range| by_type.ranges.any(range, io.queue))
     }
 
-    /// The rules that could match, in order.
-    pub(super) fn find(&self, io: &Io) -> Vec<u32> {
+    /// The rules that could match in this engine state, in order.
+    pub(super) fn find(&self, io: &Io, state: i32) -> Vec<u32> {
         let by_type = &self.by_type[io.iotype as usize];
-        let mut found: Vec<u32> = by_type.queues(io).flatten().copied().collect();
+        let mut found: Vec<u32> = by_type.anywhere(io.queue, state).copied().collect();
         if let Some(range) = SectorRange::of_bytes(io.offset_bytes, io.bytes) {
             by_type.ranges.each(range, io.queue, &mut |number| {
                 found.push(number);
@@ -85,8 +87,18 @@ impl Index {
 }
 
 impl ByType {
-    fn queues(&self, io: &Io) -> impl Iterator<Item = &Vec<u32>> {
-        [None, Some(io.queue)].into_iter().filter_map(|queue| self.anywhere.get(&queue))
+    fn any_anywhere(&self, queue: u16) -> bool {
+        [None, Some(queue)].into_iter().any(|queue| {
+            self.anywhere.range((queue, None)..=(queue, Some(i32::MAX))).next().is_some()
+        })
+    }
+
+    fn anywhere(&self, queue: u16, state: i32) -> impl Iterator<Item = &u32> {
+        let (queue, state) = (Some(queue), Some(state));
+        [(None, None), (None, state), (queue, None), (queue, state)]
+            .into_iter()
+            .filter_map(|key| self.anywhere.get(&key))
+            .flatten()
     }
 }
 
@@ -168,9 +180,9 @@ mod tests {
 
     use super::*;
 
-    type Plain = (IoTypes, Option<u16>, SectorSet);
+    type Plain = (IoTypes, Option<u16>, Option<i32>, SectorSet);
 
-    fn matches((iotypes, queue, sectors): &Plain, io: &Io) -> bool {
+    fn matches((iotypes, queue, _, sectors): &Plain, io: &Io) -> bool {
         iotypes.contains(io.iotype)
             && queue.is_none_or(|queue| queue == io.queue)
             && (sectors.is_empty()
@@ -181,10 +193,11 @@ mod tests {
     fn index_of(rules: &[Plain]) -> Index {
         (0..)
             .zip(rules)
-            .map(|(number, (iotypes, queue, sectors))| Reach {
+            .map(|(number, (iotypes, queue, state, sectors))| Reach {
                 number,
                 iotypes: *iotypes,
                 queue: *queue,
+                state: *state,
                 sectors,
             })
             .collect()
@@ -193,14 +206,18 @@ mod tests {
     fn rule() -> impl Strategy<Value = Plain> {
         let ranges = proptest::collection::vec((0_u64..2000, 0_u64..20), 0..4);
         let types = proptest::collection::vec(0_usize..5, 1..4);
-        (types, proptest::option::of(0_u16..3), ranges).prop_map(|(types, queue, ranges)| {
-            let range = |(first, more)| SectorRange::new(first, first + more);
-            (
-                types.into_iter().map(|place| IoType::ALL[place]).collect(),
-                queue,
-                ranges.into_iter().filter_map(range).collect(),
-            )
-        })
+        let state = proptest::option::of(0_i32..3);
+        (types, proptest::option::of(0_u16..3), state, ranges).prop_map(
+            |(types, queue, state, ranges)| {
+                let range = |(first, more)| SectorRange::new(first, first + more);
+                (
+                    types.into_iter().map(|place| IoType::ALL[place]).collect(),
+                    queue,
+                    state,
+                    ranges.into_iter().filter_map(range).collect(),
+                )
+            },
+        )
     }
 
     fn io() -> impl Strategy<Value = Io> {
@@ -216,13 +233,18 @@ mod tests {
     fn same(rules: &[Plain], ios: &[Io]) {
         let index = index_of(rules);
         for io in ios {
-            let scan: Vec<u32> = (0..)
-                .zip(rules)
-                .filter(|(_, r)| matches(r, io))
-                .map(|(number, _)| number)
-                .collect();
-            assert_eq!(index.find(io), scan, "{io:?}");
+            let scan: Vec<(u32, &Plain)> =
+                (0..).zip(rules).filter(|(_, rule)| matches(rule, io)).collect();
             assert_eq!(index.any(io), !scan.is_empty(), "{io:?}");
+            for state in 0..3 {
+                // A rule for a range is found whatever its state, and asked.
+                let here = |(_, _, wanted, sectors): &Plain| {
+                    !sectors.is_empty() || wanted.is_none_or(|wanted| wanted == state)
+                };
+                let scan: Vec<u32> =
+                    scan.iter().filter(|(_, rule)| here(rule)).map(|(number, _)| *number).collect();
+                assert_eq!(index.find(io, state), scan, "{io:?}");
+            }
         }
     }
 

@@ -247,11 +247,13 @@ mod tests {
     #[test]
     fn a_storm_of_errors_takes_the_room_of_one_event_and_its_last_is_told_at_the_stop() {
         let sink = EventSink::new().unwrap();
+        // Within a second of all of them, however long the host takes.
+        let soon = Instant::now();
         for number in 0..100_000 {
             let data = json!({ "device": "a", "operation": "read", "number": number });
             sink.emit("BLOCK_IO_ERROR", Some(data));
         }
-        let mail = sink.outbox().take(Instant::now());
+        let mail = sink.outbox().take(soon);
         assert_eq!(events(&mail).len(), 1);
         assert!(mail.look_again.is_some());
         sink.outbox().stop();

@@ -5,6 +5,9 @@
 //! Knows: names, members and documentation of the schema. Must not know: how a value is read and
 //! what errors say (`visit` does). Invariant: it says what `qapi/` says; a test compares.
 
+// Commands are parsed, carried out and dropped one by one.
+#![allow(clippy::large_enum_variant)]
+
 use super::visit::{self, Members, Object, Visit};
 use super::{Path, QmpError};
 use serde_json::{Map, Value};
@@ -1871,7 +1874,7 @@ pub struct BlockInfo {
     pub removable: bool,
     /// Whether the guest has locked the medium: never.
     pub locked: bool,
-    /// Its node.
+    /// Its node, as the disk shows it: `ro` and the cache's `writeback` are the disk's.
     pub inserted: Option<BlockDeviceInfo>,
 }
 

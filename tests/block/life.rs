@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use blkfault::block::{Aio, MemoryImage, Node, OpKind, OwnedMemory, RawImage, RawOptions};
+use blkfault::block::{
+    Aio, MemoryImage, NO_IO_URING_VARIABLE, Node, OpKind, OwnedMemory, RawImage, RawOptions,
+};
 use blkfault::errno::Errno;
 
 use crate::arms::arms;
@@ -196,10 +198,19 @@ fn every_engine_serves_more_ops_than_the_kernel_is_given_at_once() {
     }
 }
 
-/// The part of the next test that runs in a process where io_uring is forbidden.
+/// The same test in a process where io_uring is forbidden.
 #[test]
-#[ignore = "run by without_io_uring_threads_serve"]
-fn child_without_io_uring() {
+fn without_io_uring_threads_serve() {
+    if std::env::var_os(NO_IO_URING_VARIABLE).is_none() {
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "life::without_io_uring_threads_serve"])
+            .env(NO_IO_URING_VARIABLE, "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&child.stdout);
+        assert!(child.status.success() && said.contains("1 passed"), "{said}");
+        return;
+    }
     let directory = scratch();
     let path = sparse(&directory.path().join("disk.img"), 1 << 20);
     let image = RawImage::open(RawOptions::new(&path)).unwrap();
@@ -212,15 +223,4 @@ fn child_without_io_uring() {
         .filter(|link| link.to_string_lossy().contains("io_uring"))
         .count();
     assert_eq!(rings, 0);
-}
-
-#[test]
-fn without_io_uring_threads_serve() {
-    let child = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "life::child_without_io_uring", "--ignored"])
-        .env(blkfault::block::NO_IO_URING_VARIABLE, "1")
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&child.stdout);
-    assert!(child.status.success() && said.contains("1 passed"), "{said}");
 }

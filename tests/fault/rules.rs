@@ -7,7 +7,7 @@ use blkfault::errno::Errno;
 use blkfault::fault::engine::{Cause, Change, Engine, Place, Verdict};
 use blkfault::fault::manual::DiskState;
 use blkfault::fault::rule::{Effect, Media, Request, Rule, RuleName, Schedule, Trigger};
-use blkfault::fault::slow::{Distribution, Preset, Share};
+use blkfault::fault::slow::{Distribution, Preset, Quantile, Share};
 use blkfault::fault::{Io, IoType, IoTypes, NoPayload, SectorRange};
 use proptest::prelude::*;
 
@@ -58,7 +58,7 @@ fn trigger() -> impl Strategy<Value = Trigger> {
 
 fn effect(place: usize) -> Effect {
     let ms = 1_000_000;
-    match place % 5 {
+    match place % 7 {
         0 => Effect::Error(Errno::ENOSPC),
         1 => Effect::Delay {
             delay: Distribution::Lognormal { median_ns: ms, sigma: 1.0 },
@@ -69,6 +69,12 @@ fn effect(place: usize) -> Effect {
             then: Some(Errno::EIO),
         },
         3 => Effect::SetState(2),
+        4 => Effect::Delay { delay: Distribution::Uniform { min_ns: 1, max_ns: ms }, then: None },
+        5 => {
+            let points = [(0.0, 1), (0.9, ms), (1.0, 9 * ms)];
+            let points = points.map(|(share, delay_ns)| Quantile { share, delay_ns });
+            Effect::Delay { delay: Distribution::Quantiles(points.to_vec()), then: None }
+        }
         _ => Effect::Delay { delay: Distribution::Pareto { min_ns: ms, alpha: 1.2 }, then: None },
     }
 }
@@ -76,7 +82,7 @@ fn effect(place: usize) -> Effect {
 /// Rules that are valid; a flush-only trigger with sectors is not, and left out.
 fn rules(triggers: Vec<Trigger>) -> Vec<Rule> {
     let rule = |(place, trigger): (usize, Trigger)| {
-        Rule::new(name(place), trigger, effect(place), matches!(place % 5, 1 | 3)).ok()
+        Rule::new(name(place), trigger, effect(place), matches!(place % 7, 1 | 3 | 4)).ok()
     };
     triggers.into_iter().enumerate().filter_map(rule).collect()
 }
@@ -121,6 +127,76 @@ proptest! {
     ) {
         let rules = rules(triggers);
         prop_assert_eq!(verdicts(5, &rules, &asked, false), verdicts(5, &rules, &asked, true));
+    }
+}
+
+/// A rule as one would write it down: conditions one after the other, counted by hand.
+struct Naive {
+    trigger: Trigger,
+    met: u64,
+    hits: u64,
+}
+
+impl Naive {
+    fn hits(&mut self, io: &Io, now_ns: u64) -> bool {
+        let Trigger { iotypes, sectors, queue, schedule, skip, every, times, .. } = &self.trigger;
+        let (first, end) = (io.offset_bytes / 512, (io.offset_bytes + io.bytes) / 512);
+        let touches = sectors.is_empty()
+            || (first..end).any(|sector| {
+                sectors
+                    .ranges()
+                    .iter()
+                    .any(|range| range.first() <= sector && sector <= range.last())
+            });
+        let in_force = schedule.is_none_or(|Schedule { start_ns, up_down_ns, .. }| {
+            let (up, down) = up_down_ns.expect("made with one");
+            now_ns >= start_ns && (now_ns - start_ns) % (up + down) >= up
+        });
+        let left = times.is_none_or(|times| self.hits < times);
+        let right_queue = queue.is_none_or(|queue| queue == io.queue);
+        if !(left && iotypes.contains(io.iotype) && touches && in_force && right_queue) {
+            return false;
+        }
+        self.met += 1;
+        let hit = self.met > *skip && (self.met - skip).is_multiple_of(*every);
+        self.hits += u64::from(hit);
+        hit
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+    /// Against rules that are tried one by one; and what a rule reports is what was met.
+    #[test]
+    fn the_engine_agrees_with_a_scan_over_naive_rules(
+        triggers in prop::collection::vec(trigger(), 1..12), asked in asked(150),
+    ) {
+        let triggers = triggers.into_iter().map(|trigger| Trigger { probability: None, ..trigger });
+        let rules: Vec<Rule> = triggers
+            .enumerate()
+            .filter_map(|(place, trigger)| {
+                Rule::new(name(place), trigger, Effect::Error(Errno::EIO), false).ok()
+            })
+            .collect();
+        let mut naive: Vec<(RuleName, Naive)> = rules
+            .iter()
+            .map(|rule| (rule.name().clone(), Naive { trigger: rule.trigger().clone(), met: 0, hits: 0 }))
+            .collect();
+        let mut engine = Engine::new(0);
+        let _ = engine.configure(rules.into_iter().map(add).collect(), 0).expect("rules");
+        for (ordinal, (place, sector)) in (0..).zip(asked) {
+            let io = io(IoType::ALL[place], sector, ordinal);
+            let request = request(io);
+            let first = naive.iter_mut().find_map(|(name, naive)| {
+                naive.hits(&io, request.now_ns).then(|| name.clone())
+            });
+            let expected = first
+                .map_or(Verdict::Pass, |name| Verdict::Fail(Errno::EIO, Cause::Rule(name)));
+            prop_assert_eq!(engine.decide(&request).verdict, expected, "{:?}", io);
+        }
+        for (name, naive) in naive {
+            prop_assert_eq!(engine.hits(&Cause::Rule(name)), Some(naive.hits));
+        }
     }
 }
 
@@ -188,6 +264,25 @@ fn once_is_once_under_four_threads() {
         let _ = engine.configure(vec![Change::ResetRule(name(0))], 0).expect("a reset");
     }
     assert_eq!(met.load(Ordering::Relaxed), TRIALS);
+}
+
+/// Rules that are used up, and rules for another engine state, cost nothing: the requests that
+/// come later need not ask, or ask few.
+#[test]
+fn used_up_rules_leave_the_index() {
+    let once = Trigger { times: Some(1), ..Trigger::default() };
+    let rule = |number| Rule::new(name(number), once.clone(), Effect::Error(Errno::EIO), false);
+    let changes = (0..1000).map(|number| add(rule(number).expect("a rule"))).collect();
+    let mut engine = Engine::new(0);
+    let _ = engine.configure(changes, 0).expect("rules");
+    for ordinal in 0..1000 {
+        let verdict = engine.decide(&request(io(IoType::Read, 0, ordinal))).verdict;
+        let cause = Cause::Rule(name(usize::try_from(ordinal).expect("a number")));
+        assert_eq!(verdict, Verdict::Fail(Errno::EIO, cause));
+    }
+    assert_eq!(engine.decide(&request(io(IoType::Read, 0, 1000))).verdict, Verdict::Pass);
+    let _ = engine.configure(vec![], 0).expect("nothing");
+    assert!(engine.armed().is_idle());
 }
 
 /// Ten thousand bad blocks, as dm-dust would have them: added at once, each fails its own reads,

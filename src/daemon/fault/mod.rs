@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use self::hmp::{IoCommand, Line};
 use super::{Answer, Daemon, Outcome};
 use crate::block::{FaultPoint, HeldCause, HeldReport, Resume, TimedOut, Which};
-use crate::fault::engine::{Cause, Change, Place};
+use crate::fault::engine::{Cause, Change, Engine, Place};
 use crate::fault::rule::{Effect, RuleName};
 use crate::qapi::types::{
     BlockFaultAction, BlockFaultActionVariant, BlockFaultAdded, BlockFaultBlkdebugAddArguments,
@@ -145,13 +145,16 @@ impl Daemon {
         let result = plan(point, &mut planned)?;
         let enters = planned.changes.iter().any(|change| matches!(change, Change::SetState(_)));
         let previous = state_name(point);
-        point.configure(planned.changes).map_err(QmpError::generic)?;
-        if enters {
-            let state = state_name(point);
-            log::info!("disk {id}: state {}", state.as_str());
-            let data = BlockFaultStateChangedData { id: id.to_owned(), state, previous };
-            self.events.emit(&Event::BlockFaultStateChanged(data));
-        }
+        // Told before it is so: no error that the state causes is told before the state.
+        let tell = |engine: &Engine| {
+            if enters {
+                let state = state::render_name(engine.state().name());
+                log::info!("disk {id}: state {}", state.as_str());
+                let data = BlockFaultStateChangedData { id: id.to_owned(), state, previous };
+                self.events.emit(&Event::BlockFaultStateChanged(data));
+            }
+        };
+        point.configure_telling(planned.changes, tell).map_err(QmpError::generic)?;
         Ok((result, planned.added))
     }
 

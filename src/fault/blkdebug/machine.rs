@@ -115,6 +115,17 @@ impl Machine {
         self.cells.is_empty() && self.set_state.is_empty() && self.breakpoints.is_empty()
     }
 
+    /// Whether nothing that is there can ever do anything: rules on events that never come, and
+    /// rules that are gone.
+    pub(in crate::fault) fn is_inert(&self) -> bool {
+        let lives = |((event, _), group): (&(Event, i32), &Group)| {
+            event.is_raised() && !group.numbers.is_empty()
+        };
+        !self.groups.iter().any(lives)
+            && !self.set_state.iter().any(|rule| rule.event.is_raised())
+            && !self.breakpoints.iter().any(|(event, _)| event.is_raised())
+    }
+
     pub(in crate::fault) fn state(&self) -> i32 {
         self.state
     }

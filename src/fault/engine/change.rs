@@ -6,17 +6,20 @@
 
 use std::sync::Arc;
 
+use super::Engine;
+use super::blkdebug::Blkdebug;
 use super::entry::Entry;
 use super::verdict::Notice;
-use super::{Blkdebug, Engine};
 use crate::fault::blkdebug::machine::Machine;
 use crate::fault::blkdebug::{Event, Limits, Rules};
 use crate::fault::manual::{BadState, DiskState};
-use crate::fault::rule::{Effect, Rule, RuleName};
+use crate::fault::rule::{Effect, Rule, RuleName, TAG_BYTES_MAX};
 use crate::fault::slow::Pacing;
 
 /// Most native rules of a disk, and most blkdebug rules it may ever be given.
 pub const RULES_MAX: usize = 100_000;
+/// Most blkdebug breakpoints that wait to be met.
+pub const BREAKPOINTS_MAX: usize = 1000;
 
 /// Where a new rule goes among the others.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -119,6 +122,12 @@ pub enum Refused {
     /// Too many rules.
     #[error("a disk has at most {RULES_MAX} fault rules")]
     TooMany,
+    /// Too many breakpoints.
+    #[error("a disk has at most {BREAKPOINTS_MAX} blkdebug breakpoints")]
+    TooManyBreakpoints,
+    /// A tag that cannot be told.
+    #[error("'tag' expects 1 to {TAG_BYTES_MAX} bytes")]
+    Tag,
     /// A state's options.
     #[error(transparent)]
     State(#[from] BadState),
@@ -180,6 +189,12 @@ impl Engine {
                 self.blkdebug.machine.add(rules);
             }
             Change::SetBreakpoint { event, tag } => {
+                if tag.is_empty() || tag.len() > TAG_BYTES_MAX {
+                    return Err(Refused::Tag);
+                }
+                if self.blkdebug.machine.breakpoints().len() >= BREAKPOINTS_MAX {
+                    return Err(Refused::TooManyBreakpoints);
+                }
                 self.attach();
                 self.blkdebug.machine.add_breakpoint(event, tag);
             }
@@ -261,7 +276,7 @@ impl Engine {
             return Err(Refused::TooMany);
         }
         let Blkdebug { written, flushed, .. } = self.blkdebug;
-        let written = if written_before { flushed.wrapping_add(1) } else { written };
+        let written = if written_before { written.max(flushed + 1) } else { written };
         let machine = Machine::open(rules);
         self.blkdebug = Blkdebug { machine, limits, flush_always, written, flushed };
         Ok(())
@@ -274,11 +289,13 @@ impl Engine {
         if inject_error.max(set_state) > RULES_MAX { Err(Refused::TooMany) } else { Ok(()) }
     }
 
-    /// blkdebug gets its first rule at run time: nobody counted what was written before.
+    /// blkdebug gets rules at run time: if requests did not have to ask so far, nobody counted what
+    /// was written.
     fn attach(&mut self) {
         let Blkdebug { machine, written, flushed, .. } = &mut self.blkdebug;
-        if machine.is_empty() && written == flushed {
-            *written = written.wrapping_add(1);
+        let was_asked = self.armed.blkdebug || !machine.is_inert();
+        if !was_asked && written == flushed {
+            *written += 1;
         }
     }
 

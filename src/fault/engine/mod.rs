@@ -1,7 +1,7 @@
 //! The engine: one disk's faults, decided request by request.
 //!
 //! Knows: manual state, native rules and blkdebug rules, and in which order a request meets them.
-//! Must not know: files, sockets, threads or clocks; time and depth come with each [`Request`], the
+//! Must not know: files, sockets, threads or clocks; time and depth come with each request, the
 //! seed with the engine. Invariants: one engine belongs to one disk and is called under its
 //! owner's lock; [`Armed`] is shared without it and says which requests need not ask. Same
 //! configuration, seed and requests in the same order: same verdicts.
@@ -12,7 +12,40 @@
 //! answer. [`Engine::decide`] starts the walk, [`Engine::go_on`] continues it after a wait, and
 //! [`Engine::finished`] takes it on the way out when its result is known, whoever decided it; each
 //! consumes the request's [`Passage`], so no step is done twice.
+//!
+//! ```
+//! use blkfault::errno::Errno;
+//! use blkfault::fault::engine::{Change, Engine, Place, Verdict};
+//! use blkfault::fault::rule::{Effect, Request, Rule, RuleName, Trigger};
+//! use blkfault::fault::{Io, IoType, NoPayload, SectorRange};
+//!
+//! let sectors = SectorRange::new(2048, 2055).into_iter().collect();
+//! let trigger = Trigger { sectors, times: Some(1), ..Trigger::default() };
+//! let rule = Rule::new(RuleName::new("bad")?, trigger, Effect::Error(Errno::EIO), false)?;
+//! let mut engine = Engine::new(42);
+//! engine.configure(vec![Change::AddRule { rule: Box::new(rule), place: Place::Last }], 0)?;
+//!
+//! let io = Io { iotype: IoType::Read, offset_bytes: 1 << 20, bytes: 4096, ordinal: 0, queue: 0 };
+//! let mut errors = 0;
+//! for now_ns in [10, 20] {
+//!     if !engine.armed().may_match(&io) {
+//!         continue; // Straight to the image, without a lock.
+//!     }
+//!     let request = Request { io, now_ns, depth: 1, payload: &NoPayload };
+//!     let decision = engine.decide(&request);
+//!     let result = match decision.verdict {
+//!         Verdict::Fail(errno, _) => Err(errno),
+//!         _ => Ok(()), // What the image says; waits and holds belong to the caller.
+//!     };
+//!     errors += u32::from(result.is_err());
+//!     let ended = engine.finished(&request, decision.passage, result);
+//!     assert_eq!(ended.verdict, Verdict::Pass); // Answer the guest.
+//! }
+//! assert_eq!(errors, 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
+mod blkdebug;
 mod change;
 mod entry;
 mod report;
@@ -22,20 +55,24 @@ mod walk;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use change::{Applied, BlkdebugSetup, Change, Place, RULES_MAX, Refused, Release};
+pub use change::{
+    Applied, BREAKPOINTS_MAX, BlkdebugSetup, Change, Place, RULES_MAX, Refused, Release,
+};
 pub use report::{BlkdebugReport, InjectErrorReport, RuleReport};
 pub use verdict::{Action, Cause, Notice, Then, Verdict};
 pub use walk::{Decision, Passage};
 
+use blkdebug::Blkdebug;
 use entry::Entry;
 
-use super::blkdebug::limits::Limits;
-use super::blkdebug::machine::Machine;
 use super::index::{Index, Reach};
 use super::manual::DiskState;
 use super::rule::{Effect, Point, RuleName};
 use super::slow::Pacing;
 use super::{Io, IoType};
+
+/// Fewer exhausted rules than half of this are not worth a new index.
+const EXHAUSTED_MIN: usize = 128;
 
 /// One disk's faults.
 #[derive(Debug, Clone)]
@@ -49,27 +86,10 @@ pub struct Engine {
     /// Where each rule is in `rules`, and its number for ever.
     names: BTreeMap<RuleName, u64>,
     next_id: u64,
+    /// Rules that hit for the last time since the index was made.
+    exhausted: usize,
     blkdebug: Blkdebug,
     armed: Arc<Armed>,
-}
-
-/// The blkdebug node that the disk has on top, in effect.
-#[derive(Debug, Clone, Default)]
-struct Blkdebug {
-    machine: Machine,
-    limits: Limits,
-    /// Flushes reach blkdebug even if nothing was written.
-    flush_always: bool,
-    /// Counts writes, write-zeroes and discards that ended (`BlockDriverState.write_gen`).
-    written: u64,
-    /// What `written` was when the last good flush began (`flushed_gen`).
-    flushed: u64,
-}
-
-impl Blkdebug {
-    fn is_unflushed(&self) -> bool {
-        self.flush_always || self.written != self.flushed
-    }
 }
 
 /// Which requests have to ask the engine: immutable, shared by all queues without a lock.
@@ -100,13 +120,13 @@ impl Armed {
     }
 
     /// The rules in force that could match, by their places, in order.
-    fn find(&self, io: &Io) -> Vec<u32> {
-        self.rules.find(io)
+    fn find(&self, io: &Io, engine_state: i32) -> Vec<u32> {
+        self.rules.find(io, engine_state)
     }
 
     /// The rules in force that a successful write could heal, by their places.
     fn find_healing(&self, io: &Io) -> Vec<u32> {
-        if self.healing.is_empty() { Vec::new() } else { self.healing.find(io) }
+        if self.healing.is_empty() { Vec::new() } else { self.healing.find(io, 0) }
     }
 }
 
@@ -122,12 +142,14 @@ impl Engine {
             rules: Vec::new(),
             names: BTreeMap::new(),
             next_id: 0,
+            exhausted: 0,
             blkdebug: Blkdebug::default(),
             armed: Arc::default(),
         }
     }
 
-    /// Which requests have to ask, as of the last [`configure`](Self::configure).
+    /// Which requests have to ask, as of the last [`configure`](Self::configure). Rules that are
+    /// used up may leave it in between, so an older one asks too often, never too rarely.
     #[must_use]
     pub fn armed(&self) -> Arc<Armed> {
         self.armed.clone()
@@ -148,10 +170,11 @@ impl Engine {
     fn rebuild(&mut self) {
         let enabled = || (0..).zip(&self.rules).filter(|(_, entry)| entry.life.enabled);
         let rules = enabled()
+            .filter(|(_, entry)| entry.life.remaining(entry.rule.trigger()) != Some(0))
             .map(|(number, entry)| {
                 let trigger = entry.rule.trigger();
                 let (iotypes, queue) = (trigger.iotypes, trigger.queue);
-                Reach { number, iotypes, queue, sectors: &trigger.sectors }
+                Reach { number, iotypes, queue, state: trigger.state, sectors: &trigger.sectors }
             })
             .collect();
         let writes = [IoType::Write, IoType::WriteZeroes].into_iter().collect();
@@ -161,6 +184,7 @@ impl Engine {
                 number,
                 iotypes: writes,
                 queue: None,
+                state: None,
                 sectors: &entry.rule.trigger().sectors,
             })
             .collect();
@@ -172,11 +196,21 @@ impl Engine {
         }
         self.armed = Arc::new(Armed {
             state: self.state.clone(),
-            blkdebug: !self.blkdebug.machine.is_empty(),
+            blkdebug: !self.blkdebug.machine.is_inert(),
             rules,
             healing,
             points,
         });
+        self.exhausted = 0;
+    }
+
+    /// A rule hit for the last time. Once half of the rules have, they are left out of the index,
+    /// so that their number costs nothing.
+    fn count_exhausted(&mut self) {
+        self.exhausted += 1;
+        if self.exhausted * 2 > self.rules.len().max(EXHAUSTED_MIN) {
+            self.rebuild();
+        }
     }
 }
 

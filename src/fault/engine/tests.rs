@@ -1,5 +1,8 @@
 //! Requests that walk through an engine.
 
+mod blkdebug;
+mod states;
+
 use std::time::Duration;
 
 use super::*;
@@ -190,54 +193,6 @@ fn removing_or_disabling_a_hang_releases_what_it_holds() {
 }
 
 #[test]
-fn a_state_outranks_rules_and_leaving_a_hang_releases() {
-    let mut disk = Disk::with(vec![error("rule", Errno::EIO)]);
-    let hang = DiskState::Hang { iotypes: only(IoType::Write), on_release: None };
-    let _ = disk.change(Change::SetState(hang));
-    let held = disk.ask(IoType::Write, 0);
-    assert!(matches!(held.verdict, Verdict::Hold { at_most: None, then: Then::GoOn, .. }));
-    assert_eq!(disk.errno(IoType::Read, 0), Some(Errno::EIO), "not a type that hangs");
-    let error = DiskState::Error { errno: Errno::ENOMEM, iotypes: IoTypes::ALL };
-    assert_eq!(disk.change(Change::SetState(error)).released, [Release::State]);
-    assert_eq!(disk.errno(IoType::Read, 0), Some(Errno::ENOMEM));
-    let cause = Cause::Rule(name("rule"));
-    let released = disk.go_on(held).verdict;
-    assert_eq!(released, Verdict::Fail(Errno::EIO, cause), "it was taken before the new state");
-}
-
-#[test]
-fn read_only_lets_reads_and_flushes_work_and_offline_nothing() {
-    let mut disk = Disk::with(vec![Change::SetState(DiskState::ReadOnly { errno: Errno::EROFS })]);
-    let errors = IoType::ALL.map(|iotype| disk.errno(iotype, 0));
-    let refused = Some(Errno::EROFS);
-    assert_eq!(errors, [None, refused, None, refused, refused]);
-    let _ = disk.change(Change::SetState(DiskState::Offline));
-    assert!(matches!(disk.ask(IoType::Flush, 0).verdict, Verdict::Disconnect(Cause::State(_))));
-}
-
-#[test]
-fn a_slow_disk_waits_before_and_stretches_after() {
-    let profile = ProfileOptions {
-        iotypes: only(IoType::Read),
-        delay: Some(fixed(10)),
-        speed: Share::new(0.5).unwrap(),
-        ..ProfileOptions::default()
-    };
-    let profiles = vec![Profile::new(profile).unwrap()];
-    let mut disk = Disk::with(vec![Change::SetState(DiskState::Slow { profiles })]);
-    assert_eq!(disk.run(IoType::Write, 0), (None, 0));
-    let asked = disk.ask(IoType::Read, 0);
-    assert!(matches!(asked.verdict, Verdict::Delay { duration, .. } if duration.as_nanos() == 10));
-    disk.now_ns += 10;
-    let asked = disk.go_on(asked);
-    assert_eq!(asked.verdict, Verdict::Pass);
-    disk.now_ns += 300;
-    let asked = disk.finish(asked, Ok(()));
-    assert!(matches!(asked.verdict, Verdict::Delay { duration, .. } if duration.as_nanos() == 300));
-    assert_eq!(disk.go_on(asked).verdict, Verdict::Pass);
-}
-
-#[test]
 fn a_bad_sector_is_healed_by_a_write_that_succeeds() {
     let media = Media { heal_on_write: true, ..Media::failing(Errno::EIO) };
     let trigger =
@@ -365,87 +320,6 @@ fn set_state_rules_drive_native_and_blkdebug_rules_alike() {
     assert_eq!(disk.errno(IoType::Read, 0), Some(Errno::EIO));
 }
 
-fn blkdebug(inject_error: Vec<InjectError>, set_state: Vec<SetState>) -> Disk {
-    let rules = Rules { inject_error, set_state };
-    Disk::with(vec![Change::OpenBlkdebug(BlkdebugSetup { rules, ..BlkdebugSetup::default() })])
-}
-
-#[test]
-fn a_flush_reaches_blkdebug_only_after_a_write_discard_or_failed_flush() {
-    let flush = InjectError {
-        iotype: "flush".parse().ok(),
-        once: true,
-        ..InjectError::on(Event::FlushToDisk)
-    };
-    let mut disk = blkdebug(vec![flush.clone(), flush], vec![]);
-    assert_eq!(disk.errno(IoType::Flush, 0), None);
-    assert_eq!(disk.errno(IoType::Discard, 0), None);
-    assert_eq!(disk.errno(IoType::Flush, 0), Some(Errno::EIO));
-    assert_eq!(disk.errno(IoType::Flush, 0), Some(Errno::EIO), "it stays dirty");
-    assert_eq!(disk.errno(IoType::Flush, 0), None);
-    let change = SetState { event: Event::FlushToDisk, state: 1, new_state: 2 };
-    let _ = disk
-        .change(Change::AddBlkdebugRules(Rules { inject_error: vec![], set_state: vec![change] }));
-    assert_eq!((disk.errno(IoType::Flush, 0), disk.engine.engine_state()), (None, 1));
-}
-
-#[test]
-fn the_last_event_comes_after_the_image_even_when_the_write_failed() {
-    let fail = InjectError { once: true, ..InjectError::on(Event::None) };
-    let read =
-        InjectError { state: 2, errno: Some(Errno::ENOSPC), ..InjectError::on(Event::ReadAio) };
-    let done = SetState { event: Event::PwritevDone, state: 0, new_state: 2 };
-    let mut disk = blkdebug(vec![fail, read], vec![done]);
-    let asked = disk.ask(IoType::Write, 0);
-    assert_eq!(asked.verdict, Verdict::Fail(Errno::EIO, Cause::InjectError(0)));
-    assert_eq!(disk.engine.engine_state(), 1);
-    let _ = disk.finish(asked, Err(Errno::EIO));
-    assert_eq!(disk.engine.engine_state(), 2);
-    assert_eq!(disk.errno(IoType::Read, 0), Some(Errno::ENOSPC));
-}
-
-#[test]
-fn not_supported_means_to_qemu_what_it_says() {
-    let rule = |word: &str, errno| InjectError {
-        iotype: word.parse().ok(),
-        errno: Some(errno),
-        ..InjectError::on(Event::None)
-    };
-    let mut disk = blkdebug(
-        vec![
-            rule("discard", Errno::EOPNOTSUPP),
-            rule("write-zeroes", Errno::EOPNOTSUPP),
-            rule("write", Errno::ENOSPC),
-        ],
-        vec![],
-    );
-    assert_eq!(disk.errno(IoType::Discard, 0), None);
-    assert_eq!(disk.errno(IoType::WriteZeroes, 0), Some(Errno::ENOSPC));
-}
-
-#[test]
-fn blkdebugs_breakpoints_stop_a_request_once_and_then_its_walk_goes_on() {
-    let mut disk = blkdebug(vec![InjectError::on(Event::Pwritev)], vec![]);
-    for tag in ["A", "B"] {
-        let _ = disk.change(Change::SetBreakpoint { event: Event::WriteAio, tag: tag.into() });
-    }
-    let asked = disk.ask(IoType::Write, 0);
-    let tags = vec!["A".into(), "B".into()];
-    assert_eq!(asked.verdict, Verdict::Break { tags, point: None, cause: Cause::Breakpoint });
-    assert_eq!(disk.errno(IoType::Write, 0), Some(Errno::EIO), "the breakpoints are used up");
-    assert_eq!(disk.go_on(asked).verdict, Verdict::Fail(Errno::EIO, Cause::InjectError(0)));
-}
-
-#[test]
-fn delay_ns_comes_before_the_error_and_without_one_before_the_image() {
-    let fail = InjectError { delay_ns: 7, once: true, ..InjectError::on(Event::ReadAio) };
-    let slow = InjectError { errno: None, delay_ns: 9, ..fail.clone() };
-    let mut disk = blkdebug(vec![fail, slow], vec![]);
-    assert_eq!(disk.run(IoType::Read, 0), (Some(Errno::EIO), 7));
-    assert_eq!(disk.run(IoType::Read, 0), (None, 9));
-    assert_eq!(disk.run(IoType::Read, 0), (None, 0));
-}
-
 #[test]
 fn a_refused_transaction_changes_nothing() {
     let mut disk = Disk::with(vec![error("a", Errno::EIO)]);
@@ -496,15 +370,41 @@ fn a_disabled_rule_is_not_even_asked_and_its_schedule_starts_when_enabled() {
     assert_eq!(disk.errno(IoType::Read, 0), None);
 }
 
+/// What other tools are for, each a rule.
 #[test]
-fn states_that_make_no_sense_are_refused() {
-    let mut engine = Engine::new(0);
-    let bad = [
-        (DiskState::Error { errno: Errno::EIO, iotypes: IoTypes::default() }, "'iotype'"),
-        (DiskState::Slow { profiles: vec![] }, "state 'slow'"),
-    ];
-    for (state, named) in bad {
-        let refused = engine.configure(vec![Change::SetState(state)], 0).unwrap_err();
-        assert!(refused.to_string().starts_with(named), "{refused}");
-    }
+fn dm_dust_dm_flakey_and_scsi_debug_are_one_rule_each() {
+    // dmsetup message dust1 0 addbadblock 60 (512-byte blocks)
+    let media = Media { heal_on_write: true, ..Media::failing(Errno::EIO) };
+    let reads = Trigger { iotypes: only(IoType::Read), ..Trigger::default() };
+    let dust = Trigger { sectors: sectors(60, 60), ..reads.clone() };
+    let mut disk = Disk::with(vec![add(rule("dust", dust, Effect::Media(media)))]);
+    let met = [IoType::Read, IoType::Write, IoType::Read].map(|iotype| disk.errno(iotype, 60));
+    assert_eq!(met, [Some(Errno::EIO), None, None]);
+
+    // dmsetup create flakey --table '0 N flakey DEV 0 3 2': up 3 s, down 2 s
+    let second = 1_000_000_000;
+    let schedule =
+        Some(Schedule { up_down_ns: Some((3 * second, 2 * second)), ..Schedule::default() });
+    let flakey = Trigger { schedule, ..Trigger::default() };
+    let mut disk = Disk::with(vec![add(rule("flakey", flakey, Effect::Error(Errno::EIO)))]);
+    let met = (0..10).map(|at| {
+        disk.now_ns = at * second;
+        disk.errno(IoType::Write, 0).is_some()
+    });
+    let turn = [false, false, false, true, true];
+    assert_eq!(met.collect::<Vec<_>>(), [turn, turn].concat());
+
+    // modprobe scsi_debug every_nth=3 opts=2
+    let every = Trigger { every: 3, ..reads };
+    let mut disk = Disk::with(vec![add(rule("nth", every, Effect::Error(Errno::EIO)))]);
+    let met: Vec<bool> = (0..6).map(|_| disk.errno(IoType::Read, 0).is_some()).collect();
+    assert_eq!(met, [false, false, true, false, false, true]);
+}
+
+#[test]
+fn an_engine_and_its_passages_may_move_between_threads() {
+    fn moves<T: Send>() {}
+    moves::<Engine>();
+    moves::<Passage>();
+    moves::<Arc<Armed>>();
 }

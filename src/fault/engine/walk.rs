@@ -8,11 +8,9 @@ use std::time::Duration;
 
 use super::Engine;
 use super::entry::Answer;
-use super::verdict::{Action, Cause, Notice, Then, Verdict};
+use super::verdict::{Cause, Notice, Then, Verdict};
 use crate::errno::Errno;
-use crate::fault::blkdebug::Event;
-use crate::fault::blkdebug::machine::Hit;
-use crate::fault::blkdebug::plan::{self, Leg, Step};
+use crate::fault::blkdebug::plan::{self, Leg};
 use crate::fault::manual::{DiskState, DiskStateName};
 use crate::fault::random::Stream;
 use crate::fault::rule::{Point, Request};
@@ -20,7 +18,7 @@ use crate::fault::{Io, IoType, SectorRange};
 
 /// Where a request is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Station {
+pub(super) enum Station {
     /// The manual state is next.
     State,
     /// The native rules that act at this point are next, behind the last one that answered.
@@ -43,7 +41,7 @@ enum Station {
 
 /// The rule that answered last: its id, and where it was, should it be gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Last {
+pub(super) struct Last {
     id: u64,
     position: usize,
 }
@@ -52,21 +50,22 @@ struct Last {
 /// [`Engine::go_on`] or [`Engine::finished`].
 #[derive(Debug)]
 pub struct Passage {
-    station: Station,
+    pub(super) station: Station,
     /// Decided already, to be told when a wait is over.
     pending: Option<Verdict>,
     /// blkdebug has seen it: when, in its count of writes, and whether a flush was due.
-    blkdebug: Option<Seen>,
+    pub(super) blkdebug: Option<Seen>,
     /// The profile of state slow that concerned it.
     profile: Option<usize>,
     at_image_ns: u64,
     result: Option<Result<(), Errno>>,
 }
 
+/// What blkdebug knew when it first saw a request.
 #[derive(Debug, Clone, Copy)]
-struct Seen {
-    written: u64,
-    unflushed: bool,
+pub(super) struct Seen {
+    pub(super) written: u64,
+    pub(super) unflushed: bool,
 }
 
 /// What becomes of a request, and what is to be told.
@@ -191,13 +190,14 @@ impl Engine {
             return 0;
         };
         let concerned = profiles.iter().position(|profile| profile.concerns(&request.io));
-        passage.profile = concerned;
-        let concerned = concerned.and_then(|at| profiles.get(at).zip(self.pacing.get_mut(at)));
         // Not a rule's name: those have no colon.
         let mut stream = Stream::new(self.seed, "state:slow", request.io.ordinal);
-        concerned.map_or(0, |(profile, pacing)| {
+        let delay_ns = concerned.and_then(|at| {
+            let (profile, pacing) = profiles.get(at).zip(self.pacing.get_mut(at))?;
             pacing.delay_ns(profile, &request.io, request.now_ns, &mut stream)
-        })
+        });
+        passage.profile = concerned.filter(|_| delay_ns.is_some());
+        delay_ns.unwrap_or(0)
     }
 
     /// Ask the native rules that act at this point, in order.
@@ -209,8 +209,7 @@ impl Engine {
         point: Point,
         last: Option<Last>,
     ) -> Option<Verdict> {
-        let next = after_rules(point, &request.io);
-        passage.station = next;
+        passage.station = after_rules(point, &request.io);
         if !self.acts_at(point) {
             return None;
         }
@@ -219,7 +218,7 @@ impl Engine {
         });
         let state = self.engine_state();
         let (mut waited_ns, mut waits_for) = (0_u64, None);
-        for number in self.armed.clone().find(&request.io) {
+        for number in self.armed.clone().find(&request.io, state) {
             let position = usize::try_from(number).unwrap_or(usize::MAX);
             let Some(entry) = self.rules.get_mut(position).filter(|_| position >= from) else {
                 continue;
@@ -231,10 +230,14 @@ impl Engine {
                 continue;
             };
             let (id, goes_on) = (entry.id, entry.rule.goes_on());
+            let cause = entry.cause();
+            if entry.life.remaining(entry.rule.trigger()) == Some(0) {
+                self.count_exhausted();
+            }
             match answer {
                 Answer::Wait(delay_ns) => {
                     waited_ns = waited_ns.saturating_add(delay_ns);
-                    waits_for.get_or_insert_with(|| entry.cause());
+                    waits_for.get_or_insert(cause);
                 }
                 Answer::State(state) => {
                     let from = self.engine_state();
@@ -259,110 +262,6 @@ impl Engine {
         let cause = waits_for.filter(|_| waited_ns > 0)?;
         let duration = Duration::from_nanos(waited_ns);
         Some(Verdict::Delay { duration, then: Then::GoOn, cause })
-    }
-
-    /// Go through blkdebug's plan of a leg from this step on.
-    fn pass_blkdebug(
-        &mut self,
-        request: &Request<'_>,
-        passage: &mut Passage,
-        notices: &mut Vec<Notice>,
-        (leg, step): (Leg, usize),
-    ) -> Option<Verdict> {
-        passage.station = Station::Rules(Point::BeforeImage, None);
-        if self.blkdebug.machine.is_empty() {
-            return None;
-        }
-        let io = &request.io;
-        let Seen { unflushed, .. } = *passage.blkdebug.get_or_insert_with(|| Seen {
-            written: self.blkdebug.written,
-            unflushed: self.blkdebug.is_unflushed(),
-        });
-        let limits = self.blkdebug.limits;
-        let steps = plan::plan(io, &limits, leg, unflushed);
-        let mut at = step;
-        while let Some(step) = steps.get(at) {
-            at += 1;
-            let verdict = match *step {
-                Step::Raise(event) => self.raise(event, notices),
-                Step::RmwRead { offset_bytes, bytes, left_out } => {
-                    let met = self.check(io, (IoType::Read, offset_bytes, bytes), notices);
-                    at += met.errno.map_or(0, |_| left_out);
-                    met.wait()
-                }
-                Step::Check { iotype, offset_bytes, bytes } => {
-                    let met = self.check_or_fall_back(io, (iotype, offset_bytes, bytes), notices);
-                    let unsupported = met.errno == Some(Errno::EOPNOTSUPP);
-                    if let Some(leg) = leg.instead(io).filter(|_| unsupported) {
-                        passage.station = Station::Blkdebug(leg, 0);
-                        return met.wait();
-                    }
-                    if let Some(errno) = met.errno {
-                        passage.station = Station::Failed;
-                        return Some(met.fail(errno));
-                    }
-                    met.wait()
-                }
-            };
-            if verdict.is_some() {
-                passage.station = Station::Blkdebug(leg, at);
-                return verdict;
-            }
-        }
-        if let Some(leg) = leg.next(io, &limits) {
-            passage.station = Station::Blkdebug(leg, 0);
-        }
-        None
-    }
-
-    /// QEMU's block layer takes "not supported" from blkdebug as its own: a discard is then done
-    /// with (`bdrv_co_pdiscard`), zeroes are written (`bdrv_co_do_pwrite_zeroes`).
-    fn check_or_fall_back(
-        &mut self,
-        io: &Io,
-        (iotype, mut offset_bytes, mut bytes): (IoType, u64, u64),
-        notices: &mut Vec<Notice>,
-    ) -> Met {
-        let mut met = self.check(io, (iotype, offset_bytes, bytes), notices);
-        if met.errno == Some(Errno::EOPNOTSUPP) && iotype == IoType::Discard {
-            return Met { errno: None, ..met };
-        }
-        while met.errno == Some(Errno::EOPNOTSUPP) && iotype == IoType::WriteZeroes {
-            let now_bytes = bytes.min(self.blkdebug.limits.max_transfer());
-            met = met.then(self.check(io, (IoType::Write, offset_bytes, now_bytes), notices));
-            if met.errno.is_some() || now_bytes == bytes {
-                break;
-            }
-            offset_bytes += now_bytes;
-            bytes -= now_bytes;
-            met = met.then(self.check(io, (iotype, offset_bytes, bytes), notices));
-        }
-        met
-    }
-
-    fn check(
-        &mut self,
-        io: &Io,
-        (iotype, offset_bytes, bytes): (IoType, u64, u64),
-        notices: &mut Vec<Notice>,
-    ) -> Met {
-        let Some(hit) = self.blkdebug.machine.check(iotype, offset_bytes, bytes) else {
-            return Met::default();
-        };
-        let Hit { number, errno, delay_ns, exhausted } = hit;
-        let action = if errno.is_some() { Action::Error } else { Action::Delay };
-        notices.push(Notice::hit(Cause::InjectError(number), io, errno, action));
-        if exhausted {
-            notices.push(Notice::Exhausted(Cause::InjectError(number)));
-        }
-        Met { number: Some(number), errno, delay_ns }
-    }
-
-    fn raise(&mut self, event: Event, notices: &mut Vec<Notice>) -> Option<Verdict> {
-        let from = self.engine_state();
-        let tags = self.blkdebug.machine.raise(event);
-        notices.extend(self.engine_state_notice(from));
-        (!tags.is_empty()).then_some(Verdict::Break { tags, point: None, cause: Cause::Breakpoint })
     }
 
     fn pass_after_event(
@@ -390,9 +289,11 @@ impl Engine {
             match io.iotype {
                 // `bdrv_co_write_req_finish`: failed ones count too.
                 IoType::Write | IoType::WriteZeroes | IoType::Discard => {
-                    self.blkdebug.written = self.blkdebug.written.wrapping_add(1);
+                    self.blkdebug.written += 1;
                 }
-                IoType::Flush if succeeded => self.blkdebug.flushed = seen.written,
+                IoType::Flush if succeeded => {
+                    self.blkdebug.flushed = self.blkdebug.flushed.max(seen.written);
+                }
                 IoType::Flush | IoType::Read => {}
             }
         }
@@ -419,41 +320,6 @@ impl Engine {
         let cause = Cause::State(DiskStateName::Slow);
         let duration = Duration::from_nanos(delay_ns);
         (delay_ns > 0).then_some(Verdict::Delay { duration, then: Then::GoOn, cause })
-    }
-}
-
-/// What blkdebug did to a part of a request.
-#[derive(Debug, Clone, Copy, Default)]
-struct Met {
-    number: Option<u32>,
-    errno: Option<Errno>,
-    delay_ns: u64,
-}
-
-impl Met {
-    fn cause(self) -> Cause {
-        self.number.map_or(Cause::Breakpoint, Cause::InjectError)
-    }
-
-    /// This, and afterwards another.
-    fn then(self, later: Self) -> Self {
-        let delay_ns = self.delay_ns.saturating_add(later.delay_ns);
-        Self { number: later.number.or(self.number), errno: later.errno, delay_ns }
-    }
-
-    /// The wait before the request goes on.
-    fn wait(self) -> Option<Verdict> {
-        let duration = Duration::from_nanos(self.delay_ns);
-        let wait = Verdict::Delay { duration, then: Then::GoOn, cause: self.cause() };
-        (self.delay_ns > 0).then_some(wait)
-    }
-
-    fn fail(self, errno: Errno) -> Verdict {
-        if self.delay_ns == 0 {
-            return Verdict::Fail(errno, self.cause());
-        }
-        let duration = Duration::from_nanos(self.delay_ns);
-        Verdict::Delay { duration, then: Then::Fail(errno), cause: self.cause() }
     }
 }
 

@@ -81,6 +81,18 @@ fn probability_depends_on_the_ordinal_only() {
 }
 
 #[test]
+fn a_probability_is_met_over_many_requests() {
+    let tenth = Trigger { probability: Share::new(0.1).ok(), ..Trigger::default() };
+    let mut life = Life::new(true, 0);
+    let draw = |ordinal| Stream::new(3, "tenth", ordinal);
+    let hits = (0..10_000)
+        .filter(|ordinal| life.meet(&tenth, &request(*ordinal), 1, || draw(*ordinal)).is_some());
+    // Binomial, n = 10 000, p = 0.1: five standard deviations are 150. The seed is fixed.
+    let hits = hits.count();
+    assert!((850..1150).contains(&hits), "{hits}");
+}
+
+#[test]
 fn rules_that_make_no_sense_are_refused_by_member() {
     let any = Trigger::default;
     let error = || Effect::Error(Errno::EIO);

@@ -125,21 +125,21 @@ impl Pacing {
     }
 
     /// How long a request that the profile [concerns](Profile::concerns) waits before the image,
-    /// nanoseconds.
+    /// nanoseconds; `None` where it is not slowed at all.
     pub(in crate::fault) fn delay_ns(
         &mut self,
         Profile(options): &Profile,
         io: &Io,
         now_ns: u64,
         stream: &mut Stream,
-    ) -> u64 {
+    ) -> Option<u64> {
         let (is_in_share, spike) = (stream.next_unit(), stream.next_unit());
         if !options.share.takes(is_in_share) {
-            return 0;
+            return None;
         }
         let scale = match options.shape.phase(now_ns.saturating_sub(self.since_ns)) {
-            Phase::Off => return 0,
-            Phase::Stalled(left_ns) => return left_ns,
+            Phase::Off => return None,
+            Phase::Stalled(left_ns) => return Some(left_ns),
             Phase::Scaled(scale) => scale,
         };
         let drawn = options.delay.as_ref().map_or(0, |delay| scaled(delay.draw(stream), scale));
@@ -155,7 +155,7 @@ impl Pacing {
             &mut self.requests,
             1,
         ));
-        drawn.saturating_add(spiked).max(paced)
+        Some(drawn.saturating_add(spiked).max(paced))
     }
 
     /// How much longer a request takes that took the image so long, nanoseconds.
@@ -187,7 +187,7 @@ mod tests {
         let mut pacing = Pacing::from(0);
         let delay = |(ordinal, now_ns)| {
             let mut stream = Stream::new(1, "p", ordinal);
-            pacing.delay_ns(profile, &io(ordinal), now_ns, &mut stream)
+            pacing.delay_ns(profile, &io(ordinal), now_ns, &mut stream).unwrap_or(0)
         };
         (0..).zip(times_ns).map(delay).collect()
     }
