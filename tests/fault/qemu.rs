@@ -11,7 +11,8 @@ use blkfault::fault::blkdebug::limits::LimitOptions;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
 
-use crate::script::{Asked, EngineArm, SECTORS, asked, config, rules};
+use crate::script::EngineArm;
+use crate::support::blkdebug::{Asked, SECTORS, asked, config, rules};
 
 fn has_qemu_io() -> bool {
     let found = Command::new("qemu-io").arg("--version").stdout(Stdio::null()).status();

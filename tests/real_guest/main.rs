@@ -9,10 +9,12 @@ mod support {
     pub mod vm;
 }
 
+mod fault_engine;
 mod faults;
 mod file_systems;
 mod full_host;
 mod lifecycle;
+mod mirror;
 
 use std::time::{Duration, Instant};
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use blkfault::fault::IoType;
 use blkfault::fault::blkdebug::{Event, InjectError, IoTypeWord, Rules, SetState};
 
-use crate::script::Asked;
+use super::Asked;
 
 #[derive(Debug, Clone)]
 enum ModelRule {
@@ -16,22 +16,25 @@ enum ModelRule {
 
 /// blkdebug with raw on top.
 #[derive(Debug)]
-pub(crate) struct Model {
+pub struct Model {
     state: i32,
     rules: BTreeMap<Event, VecDeque<ModelRule>>,
     active: VecDeque<(usize, InjectError)>,
     write_gen: u64,
     flushed_gen: u64,
+    /// The last request was a discard that QEMU leaves out without telling.
+    pub left_out: bool,
 }
 
 impl Model {
-    pub(crate) fn open(rules: &Rules) -> Self {
+    pub fn open(rules: &Rules) -> Self {
         let mut model = Self {
             state: 1,
             rules: BTreeMap::new(),
             active: VecDeque::new(),
             write_gen: 0,
             flushed_gen: 0,
+            left_out: false,
         };
         for (id, rule) in rules.inject_error.iter().enumerate() {
             model.insert(rule.event, ModelRule::Inject(id, rule.clone()));
@@ -43,7 +46,7 @@ impl Model {
         model
     }
 
-    pub(crate) fn state(&self) -> i32 {
+    pub fn state(&self) -> i32 {
         self.state
     }
 
@@ -106,9 +109,10 @@ impl Model {
     }
 
     /// A request from a guest, to its end: 0 or an error number.
-    pub(crate) fn request(&mut self, asked: &Asked) -> i32 {
+    pub fn request(&mut self, asked: &Asked) -> i32 {
         const ENOTSUP: i32 = 95;
         let (offset, bytes) = (asked.sector * 512, asked.sectors * 512);
+        self.left_out = false;
         match asked.iotype {
             IoType::Read => {
                 self.event(Event::ReadAio);
@@ -139,7 +143,8 @@ impl Model {
             IoType::Discard => {
                 let errno = self.rule_check(IoType::Discard, offset, bytes);
                 self.write_gen += 1;
-                if errno == ENOTSUP { 0 } else { errno }
+                self.left_out = errno == ENOTSUP;
+                if self.left_out { 0 } else { errno }
             }
             IoType::Flush => {
                 self.event(Event::FlushToOs);
