@@ -197,7 +197,9 @@ fn qmp_shell_runs_a_session_of_every_command() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let session = every_command(dir.path());
+    let mut session = every_command(dir.path());
+    // Its line has spaces, which qmp-shell's language does not take.
+    session.retain(|(command, _)| *command != "human-monitor-command");
     let mut script = String::new();
     for (command, arguments) in &session {
         script.push_str(command);
