@@ -12,6 +12,7 @@ mod nodes;
 mod report;
 pub mod run;
 
+use std::fmt;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
@@ -24,10 +25,10 @@ use self::nodes::Nodes;
 use crate::export::{Disk, Inherited};
 use crate::monitor::{EventSink, Executor, Reply};
 use crate::qapi::types::{
-    BlockDeviceInfo, BlockExportDelArguments, BlockExportDeletedData, BlockExportOptions,
-    BlockExportRemoveMode, BlockFaultInfo, BlockFaultState, BlockInfo, BlockResizeArguments,
-    BlockStats, BlockdevOptions, Command, CommandInfo, CommandSpec, Event,
-    SetBlockFaultStateArguments, ShutdownCause, VersionInfo, VersionTriple,
+    BlockDeviceInfo, BlockExportDelArguments, BlockExportDeletedData, BlockExportInfo,
+    BlockExportOptions, BlockExportRemoveMode, BlockInfo, BlockResizeArguments, BlockStats,
+    BlockdevOptions, Command, CommandInfo, CommandSpec, Event, ShutdownCause, VersionInfo,
+    VersionTriple,
 };
 use crate::qapi::visit::Visit;
 use crate::qapi::{QmpError, introspect};
@@ -106,6 +107,23 @@ impl Registry {
 
 type Outcome<T = ()> = Result<T, QmpError>;
 
+/// What a command that makes sense comes to.
+pub enum Answer {
+    /// It is done, and returns this.
+    Now(Value),
+    /// It has to wait for something: this arranges that the reply is sent when that happens.
+    Later(Box<dyn FnOnce(Reply) + Send>),
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Now(value) => f.debug_tuple("Now").field(value).finish(),
+            Self::Later(_) => f.write_str("Later"),
+        }
+    }
+}
+
 impl Daemon {
     /// A daemon that serves nothing yet. Operators hear of events through `events`; `end` hears of
     /// `quit`.
@@ -135,13 +153,13 @@ impl Daemon {
     ///
     /// # Errors
     /// The command's own; then nothing has changed.
-    pub fn execute(&self, command: Command) -> Result<Value, QmpError> {
+    pub fn execute(&self, command: Command) -> Result<Answer, QmpError> {
         match command {
             // The session answers it before it gets here.
             Command::QmpCapabilities(_) => done(Ok(())),
             Command::QueryVersion => told(Ok(version())),
             Command::QueryCommands => told(Ok(commands())),
-            Command::QueryQmpSchema => Ok(introspect::schema()),
+            Command::QueryQmpSchema => Ok(Answer::Now(introspect::schema())),
             // Whoever replies ends the daemon afterwards.
             Command::Quit => {
                 self.announce_shutdown(ShutdownCause::HostQmpQuit);
@@ -158,15 +176,30 @@ impl Daemon {
             }
             Command::BlockExportAdd(options) => done(self.block_export_add(&options)),
             Command::BlockExportDel(arguments) => done(self.block_export_del(&arguments)),
-            Command::QueryBlockExports => told(Ok(self
-                .registry()
-                .disks
-                .iter()
-                .map(disks::DiskEntry::info)
-                .collect::<Vec<_>>())),
-            Command::SetBlockFaultState(arguments) => done(self.set_fault_state(&arguments)),
+            Command::QueryBlockExports => told(Ok(self.exports())),
+            Command::SetBlockFaultState(setting) => done(self.set_fault_state(&setting)),
             Command::QueryBlockFaultState(arguments) => told(self.fault_state(&arguments.id)),
             Command::QueryBlockFault(arguments) => told(self.fault(&arguments.id)),
+            Command::BlockFaultOnErrorSet(arguments) => done(self.on_error_set(&arguments)),
+            Command::BlockFaultRuleAdd(arguments) => told(self.rule_add(&arguments)),
+            Command::BlockFaultRuleRemove(arguments) => {
+                done(self.rule_remove(&arguments.id, &arguments.name))
+            }
+            Command::BlockFaultRuleSet(arguments) => done(self.rule_set(&arguments)),
+            Command::QueryBlockFaultRules(arguments) => told(self.rules(&arguments)),
+            Command::BlockFaultTransaction(arguments) => told(self.fault_transaction(&arguments)),
+            Command::BlockFaultEngineStateSet(arguments) => done(self.engine_state_set(&arguments)),
+            Command::BlockFaultBlkdebugAdd(arguments) => done(self.blkdebug_add(&arguments)),
+            Command::BlockFaultBreak(arguments) => done(self.fault_break(&arguments)),
+            Command::BlockFaultBreakRemove(arguments) => {
+                done(self.fault_break_remove(&arguments.id, &arguments.tag))
+            }
+            Command::QueryBlockFaultHeld(arguments) => told(self.held(&arguments.id)),
+            Command::BlockFaultResume(arguments) => told(self.resume(&arguments)),
+            Command::BlockFaultWait(arguments) => self.fault_wait(&arguments),
+            Command::HumanMonitorCommand(arguments) => {
+                self.human_monitor_command(&arguments.command_line)
+            }
         }
     }
 
@@ -282,14 +315,17 @@ impl Daemon {
         registry.nodes.iter().map(of_node).collect()
     }
 
+    fn exports(&self) -> Vec<BlockExportInfo> {
+        self.registry().disks.iter().map(disks::DiskEntry::info).collect()
+    }
+
     fn block_export_add(&self, options: &BlockExportOptions) -> Outcome {
         let node = {
             let registry = self.registry();
             registry.disks.check_id(&options.id)?;
             registry.nodes.get(&options.node_name)?.clone()
         };
-        let observer = self.events.of_node(&options.node_name);
-        let disk = disks::start(options, &node, &self.inherited, observer)?;
+        let disk = disks::start(options, &node, &self.inherited, &self.events)?;
         self.registry().disks.insert(disk);
         Ok(())
     }
@@ -306,28 +342,6 @@ impl Daemon {
         disk.stop();
         self.events.emit(&Event::BlockExportDeleted(BlockExportDeletedData { id }));
     }
-
-    fn set_fault_state(&self, arguments: &SetBlockFaultStateArguments) -> Outcome {
-        let registry = self.registry();
-        let disk = registry.disks.get(&arguments.id)?;
-        let state = fault::parse_state(arguments)?;
-        // Told before it is so: no error that the state causes is told before the state.
-        let change = fault::change(&disk.id, &disk.point, &state);
-        self.events.emit(&Event::BlockFaultStateChanged(change));
-        disk.point.set_state(state);
-        Ok(())
-    }
-
-    fn fault_state(&self, id: &str) -> Outcome<BlockFaultState> {
-        let registry = self.registry();
-        Ok(fault::state_name(&registry.disks.get(id)?.point))
-    }
-
-    fn fault(&self, id: &str) -> Outcome<BlockFaultInfo> {
-        let registry = self.registry();
-        let disk = registry.disks.get(id)?;
-        Ok(fault::info(id, &disk.point, &disk.disk.stats))
-    }
 }
 
 impl Executor for Daemon {
@@ -342,7 +356,11 @@ impl Executor for Daemon {
     fn execute(&self, name: &str, arguments: Map<String, Value>, reply: Reply) {
         let command = Command::parse(name, arguments);
         let ends = matches!(command, Ok(Command::Quit));
-        reply.send(command.and_then(|command| Self::execute(self, command)));
+        match command.and_then(|command| Self::execute(self, command)) {
+            Ok(Answer::Now(value)) => reply.send(Ok(value)),
+            Ok(Answer::Later(arrange)) => arrange(reply),
+            Err(error) => reply.send(Err(error)),
+        }
         if ends {
             // Only now, so that the end does not overtake the reply. A receiver that is gone is
             // ending already.
@@ -352,12 +370,12 @@ impl Executor for Daemon {
 }
 
 /// A command that only changes something answers `{}`.
-fn done(outcome: Outcome) -> Result<Value, QmpError> {
-    outcome.map(|()| Value::Object(Map::new()))
+fn done(outcome: Outcome) -> Outcome<Answer> {
+    outcome.map(|()| Answer::Now(Value::Object(Map::new())))
 }
 
-fn told<T: Visit>(outcome: Outcome<T>) -> Result<Value, QmpError> {
-    outcome.map(|answer| answer.to_value())
+fn told<T: Visit>(outcome: Outcome<T>) -> Outcome<Answer> {
+    outcome.map(|answer| Answer::Now(answer.to_value()))
 }
 
 fn version() -> VersionInfo {

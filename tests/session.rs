@@ -95,6 +95,32 @@ fn every_command(dir: &std::path::Path) -> Vec<(&'static str, Value)> {
         ("query-block-fault-state", json!({"id": "disk1"})),
         ("query-block-fault", json!({"id": "disk1"})),
         ("set-block-fault-state", json!({"id": "disk1", "state": "none"})),
+        ("block-fault-on-error-set", json!({"id": "disk1", "policy": "hold"})),
+        (
+            "block-fault-rule-add",
+            json!({"id": "disk1", "place": "first",
+                   "rule": {"name": "r", "sectors": ["8-15"], "effect": "error"}}),
+        ),
+        ("block-fault-rule-set", json!({"id": "disk1", "name": "r", "action": "disable"})),
+        ("block-fault-engine-state-set", json!({"id": "disk1", "state": 3})),
+        (
+            "block-fault-blkdebug-add",
+            json!({"id": "disk1", "inject-error": [{"event": "read_aio", "sector": 7}]}),
+        ),
+        ("human-monitor-command", json!({"command-line": "qemu-io disk1 \"break write_aio B\""})),
+        ("query-block-fault-rules", json!({"id": "disk1"})),
+        (
+            "block-fault-transaction",
+            json!({"id": "disk1", "actions": [
+                {"type": "rule-remove", "name": "r"},
+                {"type": "rule-add", "rule": {"effect": "delay", "delay": 5}},
+            ]}),
+        ),
+        ("block-fault-rule-remove", json!({"id": "disk1", "name": "rule2"})),
+        ("block-fault-break", json!({"id": "disk1", "tag": "A"})),
+        ("query-block-fault-held", json!({"id": "disk1"})),
+        ("block-fault-resume", json!({"id": "disk1", "tag": "A"})),
+        ("block-fault-break-remove", json!({"id": "disk1", "tag": "A"})),
         ("blockdev-reopen", json!({"options": [node]})),
         ("block-export-del", json!({"id": "disk1", "mode": "hard"})),
         ("blockdev-del", json!({"node-name": "late"})),
@@ -110,7 +136,8 @@ fn every_command_works() {
     let known = operator.must("query-commands", json!({}));
     let known: BTreeSet<String> =
         known.as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap().to_owned()).collect();
-    let mut said = BTreeSet::from(["qmp_capabilities".to_owned()]);
+    // Waiting needs a guest; another test has one.
+    let mut said = BTreeSet::from(["qmp_capabilities", "block-fault-wait"].map(str::to_owned));
     let mut answers = Vec::new();
     for (command, arguments) in every_command(dir.path()) {
         let answer = operator.must(command, arguments);
@@ -123,6 +150,17 @@ fn every_command_works() {
     let fault = answer("query-block-fault");
     assert_eq!((&fault["errno"], &fault["errno-name"]), (&json!(28), &json!("ENOSPC")));
     assert_eq!(fault["iotype"], json!(["write"]));
+    let rules = answer("query-block-fault-rules");
+    assert_eq!(rules["engine-state"], 3);
+    assert_eq!(
+        (&rules["rules"][0]["name"], &rules["rules"][0]["enabled"]),
+        (&json!("r"), &json!(false))
+    );
+    let inject_error = json!({"event": "read_aio", "errno": 5, "sector": 7});
+    assert_eq!(rules["inject-error"][0]["rule"], inject_error);
+    assert_eq!(rules["breakpoints"], json!([{"event": "write_aio", "tag": "B"}]));
+    assert_eq!(answer("block-fault-transaction"), &json!({"names": ["rule2"]}));
+    assert_eq!(answer("block-fault-resume"), &json!({"resumed": 0}));
     let exports = answer("query-block-exports").as_array().unwrap();
     assert_eq!(exports.len(), 2);
     assert_eq!(exports[1]["connected"], json!(false));
@@ -159,7 +197,9 @@ fn qmp_shell_runs_a_session_of_every_command() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let session = every_command(dir.path());
+    let mut session = every_command(dir.path());
+    // Its line has spaces, which qmp-shell's language does not take.
+    session.retain(|(command, _)| *command != "human-monitor-command");
     let mut script = String::new();
     for (command, arguments) in &session {
         script.push_str(command);
@@ -206,7 +246,7 @@ fn what_makes_no_sense_is_refused_and_changes_nothing() {
         state(json!({"id": "disk0", "state": "error", "iotype": []}))
             .with("'iotype' names no request"),
         state(json!({"id": "disk0", "state": "error", "iotype": ["sync"]})).with("'sync'"),
-        state(json!({"id": "disk0", "state": "none", "errno": 5})).with("goes with state 'error'"),
+        state(json!({"id": "disk0", "state": "none", "errno": 5})).with("'errno' is unexpected"),
         (
             "blockdev-add",
             json!({"driver": "memory", "node-name": "disk0", "size": 512}),

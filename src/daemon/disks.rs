@@ -5,10 +5,13 @@
 
 use std::sync::Arc;
 
-use super::events::DiskEvents;
+use super::events::Events;
+use super::fault::report::parse_on_error;
 use super::nodes::NodeEntry;
 use crate::block::{FaultFilter, FaultPoint};
 use crate::export::{Disk, DiskOptions, Door, Export, Inherited, NUM_QUEUES_MAX, Serial};
+use crate::fault::engine::Change;
+use crate::fault::random::Stream;
 use crate::qapi::QmpError;
 use crate::qapi::types::{
     BlockExportInfo, BlockExportOptions, BlockExportOptionsVariant, BlockExportType, SocketAddress,
@@ -125,7 +128,7 @@ pub(super) fn start(
     options: &BlockExportOptions,
     node: &NodeEntry,
     inherited: &Inherited,
-    observer: DiskEvents,
+    events: &Events,
 ) -> Result<DiskEntry, QmpError> {
     let BlockExportOptionsVariant::VhostUserBlk(blk) = &options.variant;
     let writable = options.writable.unwrap_or(false);
@@ -143,8 +146,9 @@ pub(super) fn start(
         writable,
         writeback: !options.writethrough.unwrap_or(false),
     };
-    let point = Arc::new(FaultPoint::default());
+    let point = Arc::new(fault_point(options, node, events)?);
     let filter = Arc::new(FaultFilter::new(node.store.node(), point.clone()));
+    let observer = events.of_node(&options.node_name);
     let disk = Arc::new(Disk::new(disk_options, filter, Arc::new(observer)));
     let (door, path) = open_door(&blk.addr, inherited)?;
     let export = Export::start(disk.clone(), door).map_err(|error| {
@@ -158,6 +162,31 @@ pub(super) fn start(
         export,
         _path: path,
     })
+}
+
+/// The disk's faults, as they are before the first request.
+fn fault_point(
+    options: &BlockExportOptions,
+    node: &NodeEntry,
+    events: &Events,
+) -> Result<FaultPoint, QmpError> {
+    let seed = options.seed.unwrap_or_else(|| seed_of(&options.id));
+    let point = FaultPoint::new(seed);
+    if let Some(blkdebug) = &node.blkdebug {
+        let opened = vec![Change::OpenBlkdebug(blkdebug.setup.clone())];
+        point.configure(opened).map_err(QmpError::generic)?;
+    }
+    if let Some(policy) = options.on_error {
+        point.set_on_error(parse_on_error(policy));
+    }
+    point.set_observer(Arc::new(events.of_faults(&options.id, &options.node_name)));
+    Ok(point)
+}
+
+/// Two disks with the same rules do not fail in step, and fail alike in every run. A seed is a number
+/// that every JSON parser reads exactly.
+fn seed_of(id: &str) -> u64 {
+    Stream::new(0, id, 0).next_u64() >> 11
 }
 
 fn serial(id: &str, given: Option<&str>) -> Result<Serial, QmpError> {

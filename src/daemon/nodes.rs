@@ -5,14 +5,17 @@
 
 use std::sync::Arc;
 
+use super::fault::blkdebug;
 use crate::block::{
     Aio, CacheMode, ImageKind, Locking, MemoryImage, Node, NullImage, RawImage, RawOptions,
     Reopening,
 };
+use crate::fault::engine::BlkdebugSetup;
 use crate::qapi::QmpError;
 use crate::qapi::types::{
     BlockdevAioOptions, BlockdevCacheOptions, BlockdevDiscardOptions, BlockdevDriver,
-    BlockdevOptions, BlockdevOptionsFile, BlockdevOptionsVariant, BlockdevRef, OnOffAuto,
+    BlockdevOptions, BlockdevOptionsBlkdebug, BlockdevOptionsFile, BlockdevOptionsVariant,
+    BlockdevRef, OnOffAuto,
 };
 
 /// The size of a null node that says none: QEMU's `NULL_DEFAULT_SIZE`, in bytes.
@@ -72,7 +75,17 @@ pub(super) struct NodeEntry {
     pub(super) store: Store,
     /// The named node below, where there is one.
     below: Option<String>,
+    /// The rules that every disk over this node meets.
+    pub(super) blkdebug: Option<Arc<Blkdebug>>,
     read_only: bool,
+}
+
+/// A `blkdebug` node somewhere between a disk and its image.
+#[derive(Debug)]
+pub(super) struct Blkdebug {
+    pub(super) setup: BlkdebugSetup,
+    /// As the operator wrote it.
+    options: BlockdevOptionsBlkdebug,
 }
 
 impl NodeEntry {
@@ -169,13 +182,8 @@ pub(super) fn blueprint(options: &BlockdevOptions) -> Result<Blueprint, QmpError
     match &options.variant {
         BlockdevOptionsVariant::File(file) => Ok(raw(ImageKind::File, options, file)),
         BlockdevOptionsVariant::HostDevice(file) => Ok(raw(ImageKind::HostDevice, options, file)),
-        BlockdevOptionsVariant::Raw(over) => match &over.file {
-            BlockdevRef::Reference(name) => Ok(Blueprint::Over(name.clone())),
-            BlockdevRef::Definition(below) if below.node_name.is_some() => Err(QmpError::generic(
-                "Parameter 'file.node-name' has no use here: add that node first, then refer to it",
-            )),
-            BlockdevRef::Definition(below) => blueprint(&inherit(below, options)),
-        },
+        BlockdevOptionsVariant::Raw(over) => blueprint_over("file", &over.file, options),
+        BlockdevOptionsVariant::Blkdebug(over) => blueprint_over("image", &over.image, options),
         BlockdevOptionsVariant::NullCo(null) => {
             let size = null.size.unwrap_or(NULL_SIZE_DEFAULT);
             Ok(Blueprint::Null(check_size("size", size)?))
@@ -187,14 +195,76 @@ pub(super) fn blueprint(options: &BlockdevOptions) -> Result<Blueprint, QmpError
     }
 }
 
+fn blueprint_over(
+    member: &str,
+    child: &BlockdevRef,
+    options: &BlockdevOptions,
+) -> Result<Blueprint, QmpError> {
+    match child {
+        BlockdevRef::Reference(name) => Ok(Blueprint::Over(name.clone())),
+        BlockdevRef::Definition(below) if below.node_name.is_some() => {
+            Err(QmpError::generic(format!(
+                "Parameter '{member}.node-name' has no use here: add that node first, then refer \
+                 to it"
+            )))
+        }
+        BlockdevRef::Definition(below) => blueprint(&inherit(below, options)),
+    }
+}
+
+/// The node that these options put another in front of, if they do.
+fn child(options: &BlockdevOptions) -> Option<&BlockdevRef> {
+    match &options.variant {
+        BlockdevOptionsVariant::Raw(over) => Some(&over.file),
+        BlockdevOptionsVariant::Blkdebug(over) => Some(&over.image),
+        BlockdevOptionsVariant::File(_)
+        | BlockdevOptionsVariant::HostDevice(_)
+        | BlockdevOptionsVariant::NullCo(_)
+        | BlockdevOptionsVariant::Memory(_) => None,
+    }
+}
+
 /// The named node that these options stand on, if any.
 pub(super) fn below(options: &BlockdevOptions) -> Option<&str> {
-    match &options.variant {
-        BlockdevOptionsVariant::Raw(over) => match &over.file {
-            BlockdevRef::Reference(name) => Some(name),
-            BlockdevRef::Definition(below) => self::below(below),
-        },
+    match child(options)? {
+        BlockdevRef::Reference(name) => Some(name),
+        BlockdevRef::Definition(below) => self::below(below),
+    }
+}
+
+/// Every `blkdebug` node that these options describe, from above.
+fn blkdebugs(options: &BlockdevOptions) -> Vec<&BlockdevOptionsBlkdebug> {
+    let own = match &options.variant {
+        BlockdevOptionsVariant::Blkdebug(own) => Some(own),
         _ => None,
+    };
+    let below = match child(options) {
+        Some(BlockdevRef::Definition(below)) => blkdebugs(below),
+        Some(BlockdevRef::Reference(_)) | None => Vec::new(),
+    };
+    own.into_iter().chain(below).collect()
+}
+
+/// The rules that disks over a new node meet.
+fn blkdebug_of(
+    name: &str,
+    options: &BlockdevOptions,
+    below: Option<&NodeEntry>,
+    store: &Store,
+) -> Result<Option<Arc<Blkdebug>>, QmpError> {
+    let inherited = below.and_then(|below| below.blkdebug.clone());
+    let own = blkdebugs(options);
+    match (own.as_slice(), inherited) {
+        ([], inherited) => Ok(inherited),
+        ([options], None) => {
+            let align_bytes = store.node().geometry().request_alignment.into();
+            let setup = blkdebug::parse_node(options, align_bytes)?;
+            blkdebug::warn(&format!("node {name}"), &setup.rules);
+            Ok(Some(Arc::new(Blkdebug { setup, options: (*options).clone() })))
+        }
+        _ => Err(QmpError::generic(format!(
+            "Node '{name}' has a blkdebug node over another: put all rules into one"
+        ))),
     }
 }
 
@@ -254,26 +324,27 @@ pub(super) fn build(
     below: Option<&NodeEntry>,
 ) -> Result<NodeEntry, QmpError> {
     let read_only = options.read_only == Some(true);
-    let (driver, store) = match blueprint(options)? {
+    let store = match blueprint(options)? {
         Blueprint::Raw(raw) => {
-            let image = RawImage::open(*raw).map_err(QmpError::generic)?;
-            (options.variant.driver(), Store::Raw(Arc::new(image)))
+            Store::Raw(Arc::new(RawImage::open(*raw).map_err(QmpError::generic)?))
         }
-        Blueprint::Memory(size_bytes) => {
-            (options.variant.driver(), Store::Memory(Arc::new(MemoryImage::new(size_bytes))))
-        }
-        Blueprint::Null(size_bytes) => {
-            (options.variant.driver(), Store::Null(Arc::new(NullImage::new(size_bytes))))
-        }
-        Blueprint::Over(name) => {
-            let below = below.ok_or_else(|| {
+        Blueprint::Memory(size_bytes) => Store::Memory(Arc::new(MemoryImage::new(size_bytes))),
+        Blueprint::Null(size_bytes) => Store::Null(Arc::new(NullImage::new(size_bytes))),
+        Blueprint::Over(name) => below
+            .ok_or_else(|| {
                 QmpError::generic(format!("Cannot find device='{name}' nor node-name='{name}'"))
-            })?;
-            (BlockdevDriver::Raw, below.store.clone())
-        }
+            })?
+            .store
+            .clone(),
     };
-    let below = below.map(|entry| entry.name.clone());
-    Ok(NodeEntry { name: name.to_owned(), driver, store, below, read_only })
+    Ok(NodeEntry {
+        name: name.to_owned(),
+        driver: options.variant.driver(),
+        blkdebug: blkdebug_of(name, options, below, &store)?,
+        store,
+        below: below.map(|entry| entry.name.clone()),
+        read_only,
+    })
 }
 
 /// The first half of opening a node again; nothing has changed yet. `None` where there is nothing to
@@ -287,6 +358,14 @@ pub(super) fn prepare_reopen(
     };
     if options.variant.driver() != entry.driver {
         return Err(unchangeable("driver"));
+    }
+    if let [asked] = blkdebugs(options).as_slice()
+        && entry.blkdebug.as_ref().is_none_or(|known| !is_same_but_image(&known.options, asked))
+    {
+        return Err(QmpError::generic(format!(
+            "Cannot change the rules of node '{}': use block-fault-blkdebug-add",
+            entry.name
+        )));
     }
     match (blueprint(options)?, &entry.store) {
         (Blueprint::Raw(raw), Store::Raw(image)) if entry.below.is_none() => {
@@ -302,4 +381,8 @@ pub(super) fn prepare_reopen(
         (Blueprint::Over(name), _) if entry.below.as_deref() == Some(name.as_str()) => Ok(None),
         _ => Err(unchangeable("file")),
     }
+}
+
+fn is_same_but_image(a: &BlockdevOptionsBlkdebug, b: &BlockdevOptionsBlkdebug) -> bool {
+    *a == BlockdevOptionsBlkdebug { image: a.image.clone(), ..b.clone() }
 }

@@ -21,5 +21,5 @@ mod state;
 
 pub use io::{Io, IoType, IoTypes};
 pub use rule::{NoPayload, Payload};
-pub use sectors::{SECTOR_BYTES, SectorRange, SectorSet};
+pub use sectors::{BadRange, SECTOR_BYTES, SectorRange, SectorSet};
 pub use state::{Cause, ManualState, Snapshot, StateName, Verdict};

@@ -4,6 +4,7 @@
 //! not empty, and neither touch nor overlap.
 
 use std::fmt;
+use std::str::FromStr;
 
 /// Bytes of a sector: virtio-blk's and blkdebug's unit.
 pub const SECTOR_BYTES: u64 = 512;
@@ -64,6 +65,28 @@ impl fmt::Display for SectorRange {
             true => write!(f, "{}", self.first),
             false => write!(f, "{}-{}", self.first, self.last),
         }
+    }
+}
+
+/// A text that is no range of sectors.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "'{0}' is no range of sectors: a sector such as 2048, or the first and the last, 2048-2055"
+)]
+pub struct BadRange(String);
+
+impl FromStr for SectorRange {
+    type Err = BadRange;
+
+    /// Reads what [`Display`](fmt::Display) writes.
+    fn from_str(text: &str) -> Result<Self, BadRange> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        // Of what `parse` takes, a sign is no part of a sector.
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        let sector = |text: &str| text.parse().ok().filter(|_| digits(text));
+        let range =
+            sector(first).zip(sector(last)).and_then(|(first, last)| Self::new(first, last));
+        range.ok_or_else(|| BadRange(text.to_owned()))
     }
 }
 
@@ -157,6 +180,16 @@ mod tests {
         assert_eq!(SectorRange::of_bytes(1024, 512), Some(range(2, 2)));
         assert_eq!(range(3, 3).to_string(), "3");
         assert_eq!(range(3, 9).to_string(), "3-9");
+    }
+
+    #[test]
+    fn a_range_is_read_as_it_is_written_and_nothing_else_is() {
+        assert_eq!("3".parse(), Ok(range(3, 3)));
+        assert_eq!("3-9".parse(), Ok(range(3, 9)));
+        for bad in ["", "-", "9-3", "+3", "3-", "-3", "3-+9", "3-9-12", " 3", "0x3", "3..9"] {
+            let error = bad.parse::<SectorRange>().expect_err(bad);
+            assert!(error.to_string().starts_with(&format!("'{bad}' is no range")), "{error}");
+        }
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Which events may go out when.
 //!
 //! Knows: which events are limited to one a second, and which of them count as the same (QEMU's
-//! `monitor_qapi_event_conf`, monitor/monitor.c). Must not know: clocks or clients. Invariant: of
-//! events that are the same, two never leave within one period, and the last one always leaves.
+//! `monitor_qapi_event_conf`, monitor/monitor.c). Must not know: clocks or clients. Invariants: of
+//! events that are the same, two never leave within one period, and the last one always leaves; an
+//! event with a member `untold` says how many did not leave since the one before it.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -32,6 +33,29 @@ struct Period {
     ends: Instant,
     /// The last event of the period, which goes out at its end.
     delayed: Option<Event>,
+    /// How many events of the period the delayed one stands for besides itself.
+    untold: u64,
+}
+
+impl Period {
+    fn starting(now: Instant) -> Self {
+        Self { ends: now + Throttle::PERIOD, delayed: None, untold: 0 }
+    }
+
+    fn delay(&mut self, event: Event) {
+        self.untold += u64::from(self.delayed.is_some());
+        self.delayed = Some(event);
+    }
+
+    /// The delayed event, if there is one.
+    fn take(&mut self) -> Option<Event> {
+        let mut event = self.delayed.take()?;
+        let untold = event.data.as_mut().and_then(|data| data.get_mut("untold"));
+        if let Some(member) = untold {
+            *member = Value::from(std::mem::take(&mut self.untold));
+        }
+        Some(event)
+    }
 }
 
 impl Throttle {
@@ -43,12 +67,11 @@ impl Throttle {
         let Some(key) = key(&event) else { return Some(event) };
         match self.periods.get_mut(&key) {
             Some(period) => {
-                period.delayed = Some(event);
+                period.delay(event);
                 None
             }
             None => {
-                let period = Period { ends: now + Self::PERIOD, delayed: None };
-                self.periods.insert(key, period);
+                self.periods.insert(key, Period::starting(now));
                 Some(event)
             }
         }
@@ -61,7 +84,7 @@ impl Throttle {
             if period.ends > now {
                 return true;
             }
-            let Some(event) = period.delayed.take() else { return false };
+            let Some(event) = period.take() else { return false };
             due.push(event);
             period.ends = now + Self::PERIOD;
             true
@@ -73,7 +96,8 @@ impl Throttle {
     /// Every event that waits, because nothing will go out later.
     pub(super) fn finish(&mut self) -> Vec<Event> {
         let periods = std::mem::take(&mut self.periods);
-        let mut last: Vec<_> = periods.into_values().filter_map(|period| period.delayed).collect();
+        let mut last: Vec<_> =
+            periods.into_values().filter_map(|mut period| period.take()).collect();
         last.sort_by_key(|event| event.at);
         last
     }
@@ -88,6 +112,9 @@ impl Throttle {
 fn key(event: &Event) -> Option<Key> {
     let members: &[&str] = match event.name {
         "BLOCK_IO_ERROR" => &["device", "operation"],
+        "BLOCK_FAULT" => &["id", "rule"],
+        "BLOCK_FAULT_HEALED" => &["id", "rule", "reason"],
+        "BLOCK_FAULT_ENGINE_STATE_CHANGED" => &["id"],
         _ => return None,
     };
     let member = |name: &&str| Some(event.data.as_ref()?.get(*name)?.as_str()?.to_owned());
@@ -130,6 +157,24 @@ mod tests {
         for event in [error("a", "read", 1), error("a", "write", 2), error("b", "read", 3)] {
             assert_eq!(throttle.offer(event.clone(), now), Some(event));
         }
+    }
+
+    #[test]
+    fn an_event_that_counts_says_how_many_are_not_told() {
+        let hit = |ordinal: u64, untold: u64| {
+            let data = json!({ "id": "a", "rule": "r", "ordinal": ordinal, "untold": untold });
+            Event { name: "BLOCK_FAULT", data: Some(data), at: Duration::from_secs(ordinal) }
+        };
+        let mut throttle = Throttle::default();
+        let begin = Instant::now();
+        assert_eq!(throttle.offer(hit(1, 0), begin), Some(hit(1, 0)));
+        for ordinal in 2..=10 {
+            assert_eq!(throttle.offer(hit(ordinal, 0), begin), None);
+        }
+        let end = begin + Throttle::PERIOD;
+        assert_eq!(throttle.due(end), [hit(10, 8)]);
+        assert_eq!(throttle.offer(hit(11, 0), end), None);
+        assert_eq!(throttle.finish(), [hit(11, 0)], "none is counted twice");
     }
 
     #[test]

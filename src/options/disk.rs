@@ -5,17 +5,17 @@
 //! Invariant: one parser serves flags, `--disk` lists and configuration files.
 
 use std::os::fd::RawFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Command, FromArgMatches, ValueEnum, value_parser};
 
 use crate::export::NUM_QUEUES_MAX;
 use crate::qapi::types::{
     BlockExportOptions, BlockExportOptionsVariant, BlockExportOptionsVhostUserBlk,
-    BlockdevAioOptions, BlockdevCacheOptions, BlockdevDiscardOptions, BlockdevOptions,
-    BlockdevOptionsFile, BlockdevOptionsMemory, BlockdevOptionsNull, BlockdevOptionsRaw,
-    BlockdevOptionsVariant, BlockdevRef, FdSocketAddress, SocketAddress, SocketAddressVariant,
-    UnixSocketAddress,
+    BlockFaultOnError, BlockdevAioOptions, BlockdevCacheOptions, BlockdevDiscardOptions,
+    BlockdevOptions, BlockdevOptionsBlkdebug, BlockdevOptionsFile, BlockdevOptionsMemory,
+    BlockdevOptionsNull, BlockdevOptionsRaw, BlockdevOptionsVariant, BlockdevRef, FdSocketAddress,
+    SocketAddress, SocketAddressVariant, UnixSocketAddress,
 };
 use crate::size::Size;
 
@@ -58,6 +58,17 @@ pub enum DiscardChoice {
     Ignore,
     /// The image gives the space back.
     Unmap,
+}
+
+/// What becomes of requests that the image fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnErrorChoice {
+    /// The guest is told.
+    Report,
+    /// They are held until they are resumed.
+    Hold,
+    /// They are held if the image has no space left.
+    HoldOnEnospc,
 }
 
 /// A disk as an operator writes it.
@@ -110,7 +121,7 @@ pub struct DiskSpec {
     /// Serve the store of another disk: a second path to it, with faults of its own.
     ///
     /// Example: --disk id=a2,store=a,socket-path=/tmp/a2.sock
-    #[arg(long, value_name = "ID", conflicts_with_all = ["blk_file", "format", "memory", "size", "aio", "discard"])]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["blk_file", "format", "memory", "size", "aio", "discard", "blkdebug_config"])]
     store: Option<String>,
 
     /// Refuse writes.
@@ -159,6 +170,27 @@ pub struct DiskSpec {
     /// Example: --discard ignore
     #[arg(long, value_name = "HOW", hide_possible_values = true)]
     discard: Option<DiscardChoice>,
+
+    /// Fault rules for this disk and those that share its store, from a file in the format of
+    /// QEMU's blkdebug.
+    ///
+    /// Example: --blkdebug-config errors.conf
+    #[arg(long, value_name = "FILE")]
+    blkdebug_config: Option<PathBuf>,
+
+    /// Every random choice of the disk's faults is a function of this number [default: a number
+    /// made from the id].
+    ///
+    /// Example: --seed 7
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+
+    /// What becomes of requests that the image fails, on its own account: report, hold (until they
+    /// are resumed), or hold-on-enospc [default: report].
+    ///
+    /// Example: --on-error hold-on-enospc
+    #[arg(long, value_name = "POLICY", hide_possible_values = true)]
+    on_error: Option<OnErrorChoice>,
 }
 
 /// A disk as the commands that make it.
@@ -168,6 +200,23 @@ pub struct DiskPlan {
     pub node: Option<BlockdevOptions>,
     /// Shows the store to guests.
     pub export: BlockExportOptions,
+}
+
+/// A node with rules from a file over another.
+fn blkdebug(path: &Path, image: BlockdevRef) -> Result<BlockdevOptionsVariant, String> {
+    let config = path.to_str().ok_or("--blkdebug-config is not valid UTF-8")?.to_owned();
+    Ok(BlockdevOptionsVariant::Blkdebug(BlockdevOptionsBlkdebug {
+        image,
+        config: Some(config),
+        align: None,
+        max_transfer: None,
+        opt_write_zero: None,
+        max_write_zero: None,
+        opt_discard: None,
+        max_discard: None,
+        inject_error: None,
+        set_state: None,
+    }))
 }
 
 fn parse_switch(text: &str) -> Result<bool, String> {
@@ -210,12 +259,25 @@ impl DiskSpec {
             DiscardChoice::Ignore => BlockdevDiscardOptions::Ignore,
             DiscardChoice::Unmap => BlockdevDiscardOptions::Unmap,
         };
+        let variant = match &self.blkdebug_config {
+            None => self.variant()?,
+            Some(path) => blkdebug(
+                path,
+                BlockdevRef::Definition(Box::new(BlockdevOptions {
+                    node_name: None,
+                    read_only: self.read_only,
+                    cache: None,
+                    discard: None,
+                    variant: self.variant()?,
+                })),
+            )?,
+        };
         Ok(BlockdevOptions {
             node_name: Some(id.to_owned()),
             read_only: self.read_only,
             cache: None,
             discard: Some(discard),
-            variant: self.variant()?,
+            variant,
         })
     }
 
@@ -303,6 +365,12 @@ impl DiskSpec {
             node_name: node_name.to_owned(),
             writable: Some(self.read_only != Some(true)),
             writethrough: Some(self.cache == Some(CacheChoice::Writethrough)),
+            seed: self.seed,
+            on_error: self.on_error.map(|policy| match policy {
+                OnErrorChoice::Report => BlockFaultOnError::Report,
+                OnErrorChoice::Hold => BlockFaultOnError::Hold,
+                OnErrorChoice::HoldOnEnospc => BlockFaultOnError::HoldOnEnospc,
+            }),
             variant: BlockExportOptionsVariant::VhostUserBlk(disk),
         })
     }

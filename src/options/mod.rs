@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
-pub use disk::{AioChoice, CacheChoice, DiscardChoice, DiskPlan, DiskSpec, Format};
+pub use disk::{AioChoice, CacheChoice, DiscardChoice, DiskPlan, DiskSpec, Format, OnErrorChoice};
 
 use crate::monitor::Address;
 

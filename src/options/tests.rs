@@ -1,5 +1,5 @@
 use super::*;
-use crate::qapi::types::{BlockdevOptionsVariant, BlockdevRef};
+use crate::qapi::types::{BlockFaultOnError, BlockdevOptionsVariant, BlockdevRef};
 
 fn plan_of(arguments: &[&str]) -> Result<Plan, String> {
     let arguments = std::iter::once("blkfaultd").chain(arguments.iter().copied());
@@ -67,6 +67,21 @@ fn several_disks_are_numbered_and_may_share_a_store() {
     assert!(plan.disks[2].node.is_none());
     assert_eq!(plan.monitors.len(), 2);
     assert_eq!(plan.pidfile, Some("/p".into()));
+}
+
+#[test]
+fn faults_from_the_beginning_are_options_of_the_disk() {
+    let options = ["--blkdebug-config", "/e.conf", "--seed", "7", "--on-error", "hold-on-enospc"];
+    let plan =
+        plan_of(&[&["--memory", "1M", "--socket-path", "/a"], &options[..]].concat()).unwrap();
+    let disk = &plan.disks[0];
+    let BlockdevOptionsVariant::Blkdebug(blkdebug) = &disk.node.as_ref().unwrap().variant else {
+        panic!("{disk:?}");
+    };
+    assert_eq!(blkdebug.config.as_deref(), Some("/e.conf"));
+    assert!(matches!(&blkdebug.image, BlockdevRef::Definition(_)), "{disk:?}");
+    assert_eq!(disk.export.seed, Some(7));
+    assert_eq!(disk.export.on_error, Some(BlockFaultOnError::HoldOnEnospc));
 }
 
 #[test]

@@ -184,11 +184,24 @@ impl FaultPoint {
     /// # Errors
     /// The first change that cannot be made; then nothing has changed.
     pub fn configure(&self, changes: Vec<Change>) -> Result<(), Refused> {
+        self.configure_telling(changes, |_| ())
+    }
+
+    /// The same; `tell` hears of it before any request meets it, and must not block.
+    ///
+    /// # Errors
+    /// The first change that cannot be made; then nothing has changed, and nobody heard.
+    pub fn configure_telling(
+        &self,
+        changes: Vec<Change>,
+        tell: impl FnOnce(&Engine),
+    ) -> Result<(), Refused> {
         let enters = changes.iter().any(|change| matches!(change, Change::SetState(_)));
         let shared = &self.shared;
         let mut core = shared.lock();
         let was_offline = *core.engine.state() == DiskState::Offline;
         let applied = core.engine.configure(changes, shared.now_ns())?;
+        tell(&core.engine);
         if enters {
             core.since = SystemTime::now();
         }
@@ -209,6 +222,12 @@ impl FaultPoint {
     /// Look at the engine, as of one moment. Requests that have to ask wait meanwhile.
     pub fn inspect<R>(&self, look: impl FnOnce(&Engine) -> R) -> R {
         look(&self.shared.lock().engine)
+    }
+
+    /// The engine's time, nanoseconds since the point was made: that of reports.
+    #[must_use]
+    pub fn now_ns(&self) -> u64 {
+        self.shared.now_ns()
     }
 
     /// When the manual state was entered.

@@ -11,7 +11,7 @@ use super::verdict::Cause;
 use crate::fault::SectorSet;
 use crate::fault::blkdebug::{Event, InjectError, SetState};
 use crate::fault::manual::DiskState;
-use crate::fault::rule::{LastHit, Rule};
+use crate::fault::rule::{LastHit, Rule, RuleName};
 
 /// A native rule and what it did.
 #[derive(Debug, Clone)]
@@ -70,6 +70,25 @@ impl Engine {
     /// The native rules, in order.
     pub fn rules(&self) -> impl Iterator<Item = RuleReport> {
         self.rules.iter().map(Entry::report)
+    }
+
+    /// How many native rules there are.
+    #[must_use]
+    pub fn rule_count(&self) -> usize {
+        self.rules.len()
+    }
+
+    /// The native rule of this name.
+    #[must_use]
+    pub fn rule(&self, name: &RuleName) -> Option<RuleReport> {
+        let position = self.position(name).ok()?;
+        self.rules.get(position).map(Entry::report)
+    }
+
+    /// Whether a native rule has this name.
+    #[must_use]
+    pub fn has_rule(&self, name: &RuleName) -> bool {
+        self.names.contains_key(name)
     }
 
     /// How often a rule hit; `None` for states, breakpoints and rules that are not there.

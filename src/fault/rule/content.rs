@@ -94,6 +94,30 @@ impl Content {
         Ok(Self { offset_bytes, block_bytes, bytes, mask })
     }
 
+    /// Where the pattern is, from the start of the write or of a block.
+    #[must_use]
+    pub fn offset_bytes(&self) -> u64 {
+        self.offset_bytes
+    }
+
+    /// The blocks that are looked into, bytes; `None` for the start of the write only.
+    #[must_use]
+    pub fn block_bytes(&self) -> Option<u64> {
+        self.block_bytes
+    }
+
+    /// What is looked for.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The bits of it that count.
+    #[must_use]
+    pub fn mask(&self) -> &[u8] {
+        &self.mask
+    }
+
     /// Whether a write of so many bytes at this offset of the disk has the pattern.
     pub(in crate::fault) fn is_in(&self, payload: &dyn Payload, at_bytes: u64, bytes: u64) -> bool {
         let Some(block_bytes) = self.block_bytes else {

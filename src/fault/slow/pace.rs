@@ -41,6 +41,12 @@ impl Rate {
         self.per_second
     }
 
+    /// Units that may pass at once after a pause.
+    #[must_use]
+    pub fn burst(self) -> u64 {
+        self.burst
+    }
+
     /// How long this many units take at the rate, nanoseconds.
     fn time_ns(self, units: u64) -> u64 {
         let ns = u128::from(units) * u128::from(SECOND_NS) / u128::from(self.per_second);

@@ -14,6 +14,9 @@ const HEADER: &str = r#"//! The types, commands and events of `qapi/` in Rust.
 //! Knows: names, members and documentation of the schema. Must not know: how a value is read and
 //! what errors say (`visit` does). Invariant: it says what `qapi/` says; a test compares.
 
+// Commands are parsed, carried out and dropped one by one.
+#![allow(clippy::large_enum_variant)]
+
 use super::visit::{self, Members, Object, Visit};
 use super::{Path, QmpError};
 use serde_json::{Map, Value};
@@ -97,16 +100,18 @@ fn structure(name: &str, docs: &str, members: &[Member]) -> String {
     let fields = fields(members);
     let takes = lines(members, |member| format!("{}: {},", field(&member.name), take(member)));
     let adds = lines(members, add);
+    // A struct without members is a branch of a union that adds nothing.
+    let unused = if members.is_empty() { "_" } else { "" };
     format!(
         "{docs}#[derive(Debug, Clone, PartialEq)]
 pub struct {name} {{ {fields} }}
 
 impl Object for {name} {{
-    fn take_from(members: &mut Members<'_>) -> Result<Self, QmpError> {{
+    fn take_from({unused}members: &mut Members<'_>) -> Result<Self, QmpError> {{
         Ok(Self {{ {takes} }})
     }}
 
-    fn add_to(&self, object: &mut Map<String, Value>) {{ {adds} }}
+    fn add_to(&self, {unused}object: &mut Map<String, Value>) {{ {adds} }}
 }}
 "
     )

@@ -6,9 +6,9 @@
 const WIDTH: usize = 90;
 
 /// Words that are no identifiers by themselves, and that the schema may want as members.
-const KEYWORDS: [&str; 14] = [
-    "as", "box", "const", "enum", "fn", "for", "in", "loop", "match", "mod", "move", "ref", "type",
-    "use",
+const KEYWORDS: [&str; 15] = [
+    "as", "box", "const", "continue", "enum", "fn", "for", "in", "loop", "match", "mod", "move",
+    "ref", "type", "use",
 ];
 
 /// `node-name` to `node_name`, `type` to `r#type`.
