@@ -9,6 +9,8 @@ use std::io;
 use std::num::NonZeroI32;
 use std::str::FromStr;
 
+use crate::nearest::nearest;
+
 /// A host error number, 1 to 4095, as in `errno(3)`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Errno(NonZeroI32);
@@ -75,9 +77,21 @@ impl Errno {
 }
 
 /// Why a text is not an error number.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is not an error: a name such as EIO or ENOSPC, or a number from 1 to {ERRNO_MAX}")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadErrno(String);
+
+impl std::error::Error for BadErrno {}
+
+impl fmt::Display for BadErrno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(text) = self;
+        write!(f, "'{text}' is not an error: ")?;
+        if let Some(meant) = nearest(text, Errno::names()) {
+            write!(f, "did you mean {meant}? Accepted is ")?;
+        }
+        write!(f, "a name such as EIO or ENOSPC, or a number from 1 to {ERRNO_MAX}")
+    }
+}
 
 impl FromStr for Errno {
     type Err = BadErrno;
@@ -118,6 +132,14 @@ mod tests {
         for bad in ["", "0", "-5", "4096", "EWHAT", "5 "] {
             assert!(bad.parse::<Errno>().is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_mistyped_name_gets_the_nearest_right_one() {
+        let error = "ENOSPCE".parse::<Errno>().unwrap_err().to_string();
+        assert!(error.contains("did you mean ENOSPC?"), "{error}");
+        let error = "zzz".parse::<Errno>().unwrap_err().to_string();
+        assert!(!error.contains("did you mean"), "{error}");
     }
 
     #[test]

@@ -67,6 +67,7 @@ pub mod export;
 pub mod fault;
 pub mod manual;
 pub mod monitor;
+mod nearest;
 pub mod options;
 pub mod qapi;
 pub mod size;

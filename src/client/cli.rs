@@ -9,13 +9,11 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 
+use super::faults::args::{BreakArgs, Policy, ResumeArgs, RuleVerb, StateArgs};
 use super::{ClientError, Deadline, verbs};
-use crate::errno::Errno;
-use crate::fault::IoType;
 use crate::monitor::framing::Framer;
 use crate::monitor::{Address, BadAddress};
 use crate::options;
@@ -85,8 +83,56 @@ Examples:
   blkfault state disk0                tells the state in one word
   blkfault state disk0 error          every request fails from now on
   blkfault state disk0 error --errno ENOSPC --iotype write,flush
+  blkfault state disk0 hang --on-release fail
+  blkfault state disk0 slow --preset limplock
+  blkfault state disk0 slow --delay 20ms --share 0.1 --iotype read
+  blkfault state disk0 read-only
+  blkfault state disk0 offline        the guest loses its disk
   blkfault state disk0 none           the disk works again")]
     State(StateArgs),
+
+    /// Make, change and list rules: which requests fail, wait or stop
+    #[command(
+        subcommand,
+        after_help = "\
+Example:
+  blkfault rule add disk0 --on write --sectors 2048-2055 --errno EIO --heal-on-write"
+    )]
+    Rule(RuleVerb),
+
+    /// Hold requests at a point of their life
+    #[command(after_help = "\
+Examples:
+  blkfault break disk0 A --at after-image --on write
+  blkfault wait --tag A --disk disk0
+  blkfault resume disk0 A
+  blkfault break disk0 A --remove")]
+    Break(BreakArgs),
+
+    /// List the requests that a disk holds
+    #[command(after_help = "Example:\n  blkfault held disk0")]
+    Held {
+        /// The disk
+        disk: String,
+    },
+
+    /// Let held requests go on, or have them fail, and tell how many
+    #[command(after_help = "\
+Examples:
+  blkfault resume disk0 A
+  blkfault resume disk0 A --fail=ENOSPC
+  blkfault resume disk0 --held-by all
+  blkfault resume disk0 --ordinals 4712,4711")]
+    Resume(ResumeArgs),
+
+    /// Choose what becomes of requests that the image itself fails
+    #[command(after_help = "Example:\n  blkfault on-error disk0 hold-on-enospc")]
+    OnError {
+        /// The disk
+        disk: String,
+        /// What becomes of them
+        policy: Policy,
+    },
 
     /// List the disks
     #[command(after_help = "Example:\n  blkfault list --json | jq -r '.[].disk'")]
@@ -109,10 +155,11 @@ Examples:
         size: Size,
     },
 
-    /// Wait for the daemon, or for an event
+    /// Wait for the daemon, for a request to be held, or for an event
     #[command(after_help = "\
 Examples:
   blkfault wait --ready --timeout 10
+  blkfault wait --tag A --disk disk0
   blkfault wait --event BLOCK_IO_ERROR --disk disk0 --timeout 60")]
     Wait(WaitArgs),
 
@@ -161,31 +208,19 @@ Example:
 }
 
 #[derive(Debug, Args)]
-pub(super) struct StateArgs {
-    /// The disk
-    pub(super) disk: String,
-    /// What it becomes; if left out, what it is is told
-    #[arg(value_parser = PossibleValuesParser::new(["none", "error"]))]
-    pub(super) state: Option<String>,
-    /// The error of failed requests, a name or a number [default: EIO]
-    #[arg(long, requires = "state", value_name = "ERROR")]
-    pub(super) errno: Option<Errno>,
-    /// The requests that fail, separated by commas [default: all]
-    #[arg(long, requires = "state", value_name = "TYPES", value_delimiter = ',')]
-    #[arg(value_parser = PossibleValuesParser::new(IoType::ALL.map(IoType::name)))]
-    pub(super) iotype: Vec<String>,
-}
-
-#[derive(Debug, Args)]
 pub(super) struct WaitArgs {
     /// Wait until the monitor answers
-    #[arg(long, required_unless_present = "event", conflicts_with_all = ["event", "disk"])]
+    #[arg(long, required_unless_present_any = ["event", "tag"])]
+    #[arg(conflicts_with_all = ["event", "tag", "disk"])]
     pub(super) ready: bool,
+    /// Wait until a request of the disk is held at this breakpoint, and tell it
+    #[arg(long, requires = "disk", conflicts_with = "event")]
+    pub(super) tag: Option<String>,
     /// Wait until this happens, and tell it
     #[arg(long, value_name = "NAME")]
     pub(super) event: Option<String>,
-    /// Only if it happens to this disk
-    #[arg(long, value_name = "ID", requires = "event")]
+    /// The disk of the breakpoint; or, an event only if it happens to this disk
+    #[arg(long, value_name = "ID")]
     pub(super) disk: Option<String>,
 }
 
@@ -248,6 +283,13 @@ pub(super) enum Failure {
     NoDisk(String),
     #[error("timed out: {0}")]
     NotReady(ClientError),
+    #[error("timed out: {0}")]
+    NobodyCame(String),
+    #[error("{0}: {1}")]
+    BadFile(String, String),
+    /// Something was mistyped, and this may have been meant.
+    #[error("{0}: did you mean '{1}'?")]
+    Mistyped(String, String),
     /// The reply was printed and is an error.
     #[error("the daemon refused")]
     RefusedAndTold,
@@ -258,9 +300,11 @@ impl Failure {
         match self {
             // `blkfault events | head -1` is done when head has enough.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Status::Done,
-            Self::Output(_) | Self::NoDisk(_) | Self::RefusedAndTold => Status::Refused,
-            Self::NoMonitor => Status::Usage,
-            Self::NotReady(_) => Status::TimedOut,
+            Self::Output(_) | Self::NoDisk(_) | Self::RefusedAndTold | Self::Mistyped(..) => {
+                Status::Refused
+            }
+            Self::NoMonitor | Self::BadFile(..) => Status::Usage,
+            Self::NotReady(_) | Self::NobodyCame(_) => Status::TimedOut,
             Self::Client(error) => match error {
                 ClientError::Refused { .. } => Status::Refused,
                 ClientError::TimedOut => Status::TimedOut,
@@ -285,7 +329,16 @@ impl Failure {
 impl Common {
     /// When to give up, if nothing else is said.
     pub(super) fn deadline(&self) -> Deadline {
-        Deadline::after(self.timeout.unwrap_or(Duration::from_secs(30)))
+        Deadline::after(self.patience())
+    }
+
+    /// When to give up on a daemon that was to give up at the deadline.
+    pub(super) fn a_little_later(&self) -> Deadline {
+        Deadline::after(self.patience().saturating_add(Duration::from_secs(5)))
+    }
+
+    fn patience(&self) -> Duration {
+        self.timeout.unwrap_or(Duration::from_secs(30))
     }
 }
 
@@ -334,11 +387,15 @@ mod tests {
 
     #[test]
     fn every_verb_has_an_example() {
-        for verb in Cli::command().get_subcommands() {
-            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
-            let example = format!("blkfault {}", verb.get_name());
-            assert!(help.contains(&example), "{}: {help}", verb.get_name());
+        fn check(above: &str, command: &clap::Command) {
+            for verb in command.get_subcommands() {
+                let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+                let example = format!("{above} {}", verb.get_name());
+                assert!(help.contains(&example), "{example}: {help}");
+                check(&example, verb);
+            }
         }
+        check("blkfault", &Cli::command());
     }
 
     #[test]

@@ -6,6 +6,8 @@
 
 pub mod cli;
 mod deadline;
+mod faults;
+mod mistyped;
 mod output;
 mod verbs;
 

@@ -9,19 +9,38 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::cli::{Cli, Common, Failure, StateArgs, Verb, WaitArgs};
+use super::cli::{Cli, Common, Failure, Verb, WaitArgs};
+use super::faults::verbs as faults;
 use super::output::{self, Table};
-use super::{Client, ClientError, Deadline};
+use super::{Client, ClientError, Deadline, mistyped};
 use crate::size::Size;
 
 /// How long to wait between two attempts to connect.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// Do what the command line says.
+/// Do what the command line says. Who mistyped the name of a disk or a rule is told the nearest.
 pub(super) fn run(cli: &Cli, out: &mut dyn Write) -> Result<(), Failure> {
+    match run_verb(cli, out) {
+        Err(Failure::Client(ClientError::Refused { class, desc })) => {
+            let meant = mistyped::meant(&cli.common, &cli.verb, &class, &desc);
+            Err(match meant {
+                Some(meant) => Failure::Mistyped(desc, meant),
+                None => ClientError::Refused { class, desc }.into(),
+            })
+        }
+        result => result,
+    }
+}
+
+fn run_verb(cli: &Cli, out: &mut dyn Write) -> Result<(), Failure> {
     let common = &cli.common;
     match &cli.verb {
-        Verb::State(state) => set_or_tell_state(common, state, out),
+        Verb::State(state) => faults::set_or_tell_state(common, state, out),
+        Verb::Rule(rule) => faults::rule(common, rule, out),
+        Verb::Break(args) => faults::set_break(common, args, out),
+        Verb::Held { disk } => faults::held(common, disk, out),
+        Verb::Resume(args) => faults::resume(common, args, out),
+        Verb::OnError { disk, policy } => faults::on_error(common, disk, *policy, out),
         Verb::List => list(common, out),
         Verb::Stats { disk } => stats(common, disk.as_deref(), out),
         Verb::Resize { disk, size } => {
@@ -54,7 +73,7 @@ pub(super) fn run(cli: &Cli, out: &mut dyn Write) -> Result<(), Failure> {
     }
 }
 
-fn connect(common: &Common) -> Result<Client, Failure> {
+pub(super) fn connect(common: &Common) -> Result<Client, Failure> {
     connect_by(common, common.deadline())
 }
 
@@ -64,45 +83,11 @@ fn connect_by(common: &Common, deadline: Deadline) -> Result<Client, Failure> {
 }
 
 /// People need not be told that nothing is to be told.
-fn done(common: &Common, returned: &Value, out: &mut dyn Write) -> Result<(), Failure> {
+pub(super) fn done(common: &Common, returned: &Value, out: &mut dyn Write) -> Result<(), Failure> {
     if common.json {
         output::json_line(out, returned)?;
     }
     Ok(())
-}
-
-fn set_or_tell_state(
-    common: &Common,
-    args: &StateArgs,
-    out: &mut dyn Write,
-) -> Result<(), Failure> {
-    let mut client = connect(common)?;
-    let id = &args.disk;
-    let Some(state) = &args.state else {
-        if common.json {
-            let info = client.call("query-block-fault", json!({ "id": id }), common.deadline())?;
-            return Ok(output::json_line(out, &info)?);
-        }
-        let state = state_of(&mut client, id, common.deadline())?;
-        return Ok(writeln!(out, "{state}")?);
-    };
-    let mut arguments = json!({ "id": id, "state": state });
-    if let Some(errno) = args.errno {
-        arguments["errno"] = match errno.name() {
-            Some(name) => json!(name),
-            None => json!(errno.number()),
-        };
-    }
-    if !args.iotype.is_empty() {
-        arguments["iotype"] = json!(args.iotype);
-    }
-    let set = client.call_oob("set-block-fault-state", arguments, common.deadline())?;
-    done(common, &set, out)
-}
-
-fn state_of(client: &mut Client, id: &str, deadline: Deadline) -> Result<String, ClientError> {
-    let state = client.call_oob("query-block-fault-state", json!({ "id": id }), deadline)?;
-    Ok(output::word(&state))
 }
 
 fn list(common: &Common, out: &mut dyn Write) -> Result<(), Failure> {
@@ -117,7 +102,7 @@ fn list(common: &Common, out: &mut dyn Write) -> Result<(), Failure> {
         let node = &block["inserted"];
         disks.push(json!({
             "disk": id,
-            "state": state_of(&mut client, id, deadline)?,
+            "state": faults::state_of(&mut client, id, deadline)?,
             "size": node["image"]["virtual-size"],
             "read-only": node["ro"],
             "connected": export["connected"],
@@ -204,6 +189,9 @@ fn stats_row(disk: &Value, requests: &str, infix: &str) -> [String; 7] {
 
 fn wait_for(common: &Common, args: &WaitArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let deadline = common.deadline();
+    if let (Some(tag), Some(disk)) = (&args.tag, &args.disk) {
+        return faults::wait_held(common, disk, tag, out);
+    }
     if let Some(event) = &args.event {
         let names = std::slice::from_ref(event);
         let filter = Filter { names, disk: args.disk.as_deref() };
