@@ -6,6 +6,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use vm_memory::VolatileSlice;
@@ -60,19 +61,35 @@ impl Buffers {
         })
     }
 
+    /// The pieces of a part of the memory, in order; `range` counts bytes from its beginning.
+    pub fn slices_within(&self, range: Range<u64>) -> impl Iterator<Item = VolatileSlice<'_>> {
+        let mut at = 0;
+        self.slices().filter_map(move |slice| {
+            let (start, end) = (at, at + slice.len() as u64);
+            at = end;
+            let part = range.start.max(start)..range.end.min(end);
+            // Both are at most the piece's length.
+            let index = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+            let bytes = part.end.checked_sub(part.start).filter(|bytes| *bytes > 0)?;
+            slice.subslice(index(part.start - start), index(bytes)).ok()
+        })
+    }
+
     /// Fill every piece with zeroes.
     pub fn fill_zero(&self) {
-        const ZEROES: [u8; 4096] = [0; 4096];
-        for slice in self.slices() {
-            let mut rest = slice;
-            while !rest.is_empty() {
-                let step = rest.len().min(ZEROES.len());
-                rest.copy_from(&ZEROES[..step]);
-                match rest.offset(step) {
-                    Ok(next) => rest = next,
-                    Err(_) => break,
-                }
-            }
+        self.slices().for_each(fill_zero);
+    }
+}
+
+/// Fill a piece of memory with zeroes.
+pub(super) fn fill_zero(mut slice: VolatileSlice<'_>) {
+    const ZEROES: [u8; 4096] = [0; 4096];
+    while !slice.is_empty() {
+        let step = slice.len().min(ZEROES.len());
+        slice.copy_from(&ZEROES[..step]);
+        match slice.offset(step) {
+            Ok(rest) => slice = rest,
+            Err(_) => return,
         }
     }
 }

@@ -111,7 +111,8 @@ fn a_disk_does_not_shrink_below_a_write_that_hangs_and_stays_what_it_was() {
         std::thread::sleep(Duration::from_millis(100));
         std::thread::scope(|scope| {
             let (resized_in, resized) = mpsc::channel();
-            scope.spawn(|| resized_in.send(image.resize(SMALL_BYTES)).unwrap());
+            let image = &image;
+            scope.spawn(move || resized_in.send(image.resize(SMALL_BYTES)).unwrap());
             let resized = resized.recv_timeout(Duration::from_secs(20));
             let now = (image.geometry().size_bytes, length(&path));
             // Before anything may fail, because what hangs here hangs until then.
