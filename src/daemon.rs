@@ -8,12 +8,13 @@
 mod disks;
 mod events;
 mod fault;
+pub mod limits;
 mod nodes;
 mod report;
 pub mod run;
 
 use std::sync::mpsc::Sender;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 
 use serde_json::{Map, Value};
@@ -21,13 +22,13 @@ use serde_json::{Map, Value};
 use self::disks::Disks;
 use self::events::Events;
 use self::nodes::Nodes;
-use crate::export::Inherited;
+use crate::export::{Disk, Inherited};
 use crate::monitor::{EventSink, Executor, Reply};
 use crate::qapi::types::{
-    BlockExportDelArguments, BlockExportDeletedData, BlockExportOptions, BlockExportRemoveMode,
-    BlockFaultInfo, BlockFaultState, BlockInfo, BlockResizeArguments, BlockStats, BlockdevOptions,
-    Command, CommandInfo, CommandSpec, Event, SetBlockFaultStateArguments, ShutdownCause,
-    VersionInfo, VersionTriple,
+    BlockDeviceInfo, BlockExportDelArguments, BlockExportDeletedData, BlockExportOptions,
+    BlockExportRemoveMode, BlockFaultInfo, BlockFaultState, BlockInfo, BlockResizeArguments,
+    BlockStats, BlockdevOptions, Command, CommandInfo, CommandSpec, Event,
+    SetBlockFaultStateArguments, ShutdownCause, VersionInfo, VersionTriple,
 };
 use crate::qapi::visit::Visit;
 use crate::qapi::{QmpError, introspect};
@@ -120,7 +121,14 @@ impl Daemon {
         self.events.emit(&Event::Shutdown(data));
     }
 
-    /// Stop serving everything, all disks at once: each may have to wait for its image.
+    /// Whether a front end is served, or may yet come.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        self.registry().disks.iter().any(disks::DiskEntry::is_serving)
+    }
+
+    /// Stop serving everything, all disks at once: each may have to wait for its image. Then close
+    /// the images.
     pub fn stop(&self) {
         let disks = self.registry().disks.take_all();
         std::thread::scope(|scope| {
@@ -129,6 +137,8 @@ impl Daemon {
                 let _ = Builder::new().spawn_scoped(scope, || self.end_disk(disk));
             }
         });
+        let nodes = std::mem::take(&mut self.registry().nodes);
+        drop(nodes);
     }
 
     /// Carry out a command.
@@ -142,7 +152,11 @@ impl Daemon {
             Command::QueryVersion => told(Ok(version())),
             Command::QueryCommands => told(Ok(commands())),
             Command::QueryQmpSchema => Ok(introspect::schema()),
-            Command::Quit => done(self.quit()),
+            // Whoever replies ends the daemon afterwards.
+            Command::Quit => {
+                self.announce_shutdown(ShutdownCause::HostQmpQuit);
+                done(Ok(()))
+            }
             Command::BlockdevAdd(options) => done(self.blockdev_add(&options)),
             Command::BlockdevDel(arguments) => done(self.blockdev_del(&arguments.node_name)),
             Command::BlockdevReopen(arguments) => done(self.blockdev_reopen(&arguments.options)),
@@ -168,13 +182,6 @@ impl Daemon {
 
     fn registry(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn quit(&self) -> Outcome {
-        self.announce_shutdown(ShutdownCause::HostQmpQuit);
-        // A receiver that is gone is ending already.
-        let _ = self.end.send(ShutdownCause::HostQmpQuit);
-        Ok(())
     }
 
     fn blockdev_add(&self, options: &BlockdevOptions) -> Outcome {
@@ -220,10 +227,13 @@ impl Daemon {
             reopenings.push(nodes::prepare_reopen(&entry, options)?);
         }
         for (options, reopening) in all.iter().zip(reopenings) {
+            let name = options.node_name.as_deref().unwrap_or_default();
             if let Some(reopening) = reopening {
                 reopening.commit();
+                // It may have another size now.
+                let registry = self.registry();
+                registry.disks_over_store_of(name).for_each(disks::DiskEntry::announce_resize);
             }
-            let name = options.node_name.as_deref().unwrap_or_default();
             self.registry().nodes.set_read_only(name, options.read_only == Some(true));
         }
         Ok(())
@@ -241,17 +251,24 @@ impl Daemon {
         Ok(())
     }
 
-    fn nodes(&self) -> Vec<crate::qapi::types::BlockDeviceInfo> {
-        self.registry().nodes.iter().map(report::node).collect()
+    fn nodes(&self) -> Vec<BlockDeviceInfo> {
+        // The host is asked about each image, without the registry's lock: it may never answer.
+        let nodes: Vec<_> = self.registry().nodes.iter().cloned().collect();
+        nodes.iter().map(report::node).collect()
     }
 
     fn disks(&self) -> Vec<BlockInfo> {
-        let registry = self.registry();
-        let of_disk = |disk: &disks::DiskEntry| {
-            let node = registry.nodes.find(&disk.node_name).map(report::node);
-            report::disk(&disk.disk, node)
+        let disks: Vec<_> = {
+            let registry = self.registry();
+            let with_node = |entry: &disks::DiskEntry| {
+                (entry.disk.clone(), registry.nodes.find(&entry.node_name).cloned())
+            };
+            registry.disks.iter().map(with_node).collect()
         };
-        registry.disks.iter().map(of_disk).collect()
+        let of_disk = |(disk, node): &(Arc<Disk>, Option<nodes::NodeEntry>)| {
+            report::disk(disk, node.as_ref().map(report::node))
+        };
+        disks.iter().map(of_disk).collect()
     }
 
     fn stats(&self, of_nodes: bool) -> Vec<BlockStats> {
@@ -304,8 +321,10 @@ impl Daemon {
         let registry = self.registry();
         let disk = registry.disks.get(&arguments.id)?;
         let state = fault::parse_state(arguments)?;
-        let change = fault::set_state(&disk.id, &disk.point, state);
+        // Told before it is so: no error that the state causes is told before the state.
+        let change = fault::change(&disk.id, &disk.point, &state);
         self.events.emit(&Event::BlockFaultStateChanged(change));
+        disk.point.set_state(state);
         Ok(())
     }
 
@@ -331,8 +350,14 @@ impl Executor for Daemon {
     }
 
     fn execute(&self, name: &str, arguments: Map<String, Value>, reply: Reply) {
-        reply
-            .send(Command::parse(name, arguments).and_then(|command| Self::execute(self, command)));
+        let command = Command::parse(name, arguments);
+        let ends = matches!(command, Ok(Command::Quit));
+        reply.send(command.and_then(|command| Self::execute(self, command)));
+        if ends {
+            // Only now, so that the end does not overtake the reply. A receiver that is gone is
+            // ending already.
+            let _ = self.end.send(ShutdownCause::HostQmpQuit);
+        }
     }
 }
 

@@ -5,14 +5,15 @@
 //! the socket is never open to another user, not even between two system calls, and whatever the
 //! process's umask is.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use rustix::fs::{Mode, fchmod};
+use rustix::fs::{FlockOperation, Mode, fchmod, flock};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
@@ -35,6 +36,9 @@ pub enum ListenError {
     /// Something is there that is no socket.
     #[error("'{}' exists and is not a socket", .0.display())]
     NotASocket(PathBuf),
+    /// No socket can be there.
+    #[error("cannot listen at '{}': a socket's path has at most {PATH_BYTES_MAX} bytes", .0.display())]
+    TooLong(PathBuf),
     /// The host refused.
     #[error("cannot listen at '{}': {error}", path.display())]
     Host {
@@ -45,6 +49,11 @@ pub enum ListenError {
     },
 }
 
+/// Bytes of `sockaddr_un.sun_path` without its NUL.
+const PATH_BYTES_MAX: usize = 107;
+/// How often to ask for the directory, and how long to wait in between.
+const TURN_TRIES: u32 = 200;
+const TURN_PAUSE: Duration = Duration::from_millis(5);
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 128;
 
@@ -55,6 +64,10 @@ impl SocketPath {
     /// When somebody listens there, something else is there, or the host refuses.
     pub fn listen(path: &Path) -> Result<(UnixListener, Self), ListenError> {
         let host = |error: io::Error| ListenError::Host { path: path.to_owned(), error };
+        if path.as_os_str().len() > PATH_BYTES_MAX {
+            return Err(ListenError::TooLong(path.to_owned()));
+        }
+        let _turn = turn(path);
         let socket = bound(path).or_else(|error| match error.kind() {
             io::ErrorKind::AddrInUse => {
                 remove_stale(path)?;
@@ -83,6 +96,22 @@ impl Drop for SocketPath {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// The right to replace what is stale in the path's directory. Without it a process could take a
+/// socket for stale that another has bound and not begun to listen on. Where the directory cannot be
+/// locked, or somebody holds it for a second, nobody else is kept out.
+fn turn(path: &Path) -> Option<File> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = File::open(parent.unwrap_or(Path::new("."))).ok()?;
+    for _ in 0..TURN_TRIES {
+        match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Some(directory),
+            Err(Errno::WOULDBLOCK) => std::thread::sleep(TURN_PAUSE),
+            Err(_) => return None,
+        }
+    }
+    None
 }
 
 /// A socket at the path on which nobody can connect yet.
@@ -176,5 +205,22 @@ mod tests {
         let (_other, _theirs) = SocketPath::listen(&path).unwrap();
         drop(ours);
         assert!(path.exists());
+    }
+
+    #[test]
+    fn of_many_that_find_a_stale_socket_one_gets_the_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        for _ in 0..50 {
+            drop(UnixListener::bind(&path).unwrap());
+            let listen = || SocketPath::listen(&path);
+            let all: Vec<_> = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..4).map(|_| scope.spawn(listen)).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            let got: Vec<_> = all.into_iter().filter_map(Result::ok).collect();
+            assert_eq!(got.len(), 1);
+            UnixStream::connect(&path).expect("the one that got it listens there");
+        }
     }
 }

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use scene::{PATIENCE, Ran, Scene};
+use scene::{BELL, PATIENCE, Ran, Scene};
 
 #[test]
 fn the_state_is_set_silently_and_told_in_one_word() {
@@ -71,7 +71,6 @@ disk0  write-zeroes  5     -       -        4096   -
     assert_eq!(scene.run(&["stats"]).done(), table);
     assert_eq!(scene.run(&["stats", "disk0"]).done(), table);
     assert_eq!(scene.run(&["--json", "stats", "disk0"]).json()[0]["stats"]["rd_bytes"], 1536);
-    scene.run(&["stats", "nope"]).failed(1, "there is no disk 'nope'");
 }
 
 #[test]
@@ -86,25 +85,25 @@ fn a_disk_is_resized_with_a_suffix() {
 #[test]
 fn events_are_told_as_they_happen_until_the_daemon_goes() {
     let mut scene = Scene::new();
-    let filter = ["events", "--disk", "disk0", "--event", "BELL", "--event", "STATE"];
+    let filter = ["events", "--disk", "disk0", "--event", BELL, "--event", "SHUTDOWN"];
     let (mut people, mut lines, bell) = scene.listen(&filter);
-    assert!(bell.ends_with("Z BELL id=disk0\n"), "{bell}");
+    assert!(bell.ends_with(&format!("Z {BELL} id=disk0\n")), "{bell}");
     let (mut programs, mut json_lines, bell) = scene.listen(&["events", "--json"]);
-    assert_eq!(serde_json::from_str::<Value>(&bell).unwrap()["event"], "BELL");
-    for (name, id) in [("STATE", "disk1"), ("OTHER", "disk0"), ("STATE", "disk0")] {
+    assert_eq!(serde_json::from_str::<Value>(&bell).unwrap()["event"], BELL);
+    for (name, id) in [("SHUTDOWN", "disk1"), ("OTHER", "disk0"), ("SHUTDOWN", "disk0")] {
         scene.daemon.events.emit(name, Some(json!({ "id": id, "state": "error" })));
     }
     scene.monitors.take().unwrap().stop();
     let mut rest = String::new();
     lines.read_to_string(&mut rest).unwrap();
-    let rest: Vec<_> = rest.lines().filter(|line| !line.contains("BELL")).collect();
+    let rest: Vec<_> = rest.lines().filter(|line| !line.contains(BELL)).collect();
     assert_eq!(rest.len(), 1, "{rest:?}");
-    assert!(rest[0].ends_with("Z STATE id=disk0 state=error"), "{rest:?}");
+    assert!(rest[0].ends_with("Z SHUTDOWN id=disk0 state=error"), "{rest:?}");
     let mut rest = String::new();
     json_lines.read_to_string(&mut rest).unwrap();
     let told = |line: &str| serde_json::from_str::<Value>(line).unwrap()["event"].clone();
     let told: Vec<_> = rest.lines().map(told).filter(|name| name != "BELL").collect();
-    assert_eq!(told, ["STATE", "OTHER", "STATE"]);
+    assert_eq!(told, ["SHUTDOWN", "OTHER", "SHUTDOWN"]);
     for child in [&mut people, &mut programs] {
         assert_eq!(child.wait().unwrap().code(), Some(3), "the daemon went away");
     }
@@ -118,14 +117,23 @@ fn listening_for_a_time_is_done_when_the_time_is_over() {
 #[test]
 fn waiting_for_an_event_ends_with_it_or_with_the_time() {
     let scene = Scene::new();
-    let (mut child, _, line) = scene.listen(&["wait", "--event", "BELL", "--json"]);
+    let (mut child, _, line) = scene.listen(&["wait", "--event", BELL, "--json"]);
     assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["data"]["id"], "disk0");
     assert_eq!(child.wait().unwrap().code(), Some(0));
-    let (mut child, _, line) = scene.listen(&["wait", "--event", "BELL", "--disk", "disk0"]);
-    assert!(line.ends_with(" BELL id=disk0\n"), "{line}");
+    let (mut child, _, line) = scene.listen(&["wait", "--event", BELL, "--disk", "disk0"]);
+    assert!(line.ends_with(&format!(" {BELL} id=disk0\n")), "{line}");
     assert_eq!(child.wait().unwrap().code(), Some(0));
-    let never = ["wait", "--event", "NEVER", "--timeout", "0.1"];
+    let never = ["wait", "--event", "SHUTDOWN", "--timeout", "0.1"];
     scene.run(&never).failed(4, "timed out");
+}
+
+#[test]
+fn an_event_may_be_named_in_small_letters_and_is_offered_by_completion() {
+    let scene = Scene::new();
+    let (mut child, _, line) = scene.listen(&["wait", "--event", &BELL.to_ascii_lowercase()]);
+    assert!(line.contains(BELL), "{line}");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(scene.run(&["completion", "bash"]).done().contains("BLOCK_FAULT_STATE_CHANGED"));
 }
 
 #[test]
@@ -155,24 +163,36 @@ fn a_raw_command_gives_the_reply_as_it_came() {
 }
 
 #[test]
-fn quit_ends_the_daemon() {
-    let scene = Scene::new();
-    assert_eq!(scene.run(&["quit"]).done(), "");
-    assert!(*scene.daemon.quit.lock().unwrap());
-    assert_eq!(scene.run(&["--json", "quit"]).json(), json!({}));
+fn quit_returns_when_the_daemon_has_ended_and_not_before() {
+    Scene::new().run(&["quit", "--timeout", "0.3"]).failed(4, "has not ended yet");
+    for (arguments, printed) in [(&["quit"][..], ""), (&["--json", "quit"], "{}\n")] {
+        let mut scene = Scene::new();
+        let quit = scene.command(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while !*scene.daemon.quit.lock().unwrap() {
+            assert!(Instant::now() < deadline, "the command never came");
+        }
+        scene.monitors.take().unwrap().stop();
+        assert_eq!(Ran::from(quit.wait_with_output().unwrap()).done(), printed);
+    }
 }
 
 #[test]
-fn what_the_daemon_refuses_is_told_with_status_1() {
+fn what_the_daemon_refuses_is_told_with_status_1_and_a_missing_disk_in_one_wording() {
     let scene = Scene::new();
     for arguments in [
         &["state", "nope"][..],
         &["state", "nope", "error"],
         &["state", "nope", "--json"],
         &["resize", "nope", "1G"],
+        &["stats", "nope"],
+        &["events", "--disk", "nope"],
+        &["wait", "--event", "SHUTDOWN", "--disk", "nope"],
     ] {
-        scene.run(arguments).failed(1, "Cannot find device=\"nope\"");
+        scene.run(arguments).failed(1, "blkfault: there is no disk 'nope'\n");
     }
+    // Other refusals are told in the daemon's words.
+    scene.run(&["resize", "disk0", "1000"]).failed(1, "The size must be a multiple of 512");
 }
 
 #[test]
@@ -188,8 +208,12 @@ fn wrong_usage_is_told_with_status_2_and_what_would_be_accepted() {
         (&["state", "disk0", "error", "--iotype", "scan"], "possible values: read, write, flush"),
         (&["resize", "disk0", "20X"], "such as 64M"),
         (&["resize", "disk0", "-1"], "such as 64M"),
-        (&["wait"], "--ready"),
-        (&["wait", "--ready", "--event", "X"], "cannot be used with"),
+        (&["wait"], "<--ready|--event <NAME>>"),
+        (&["wait", "--disk", "disk0"], "<--ready|--event <NAME>>"),
+        (&["wait", "--ready", "--event", "SHUTDOWN"], "cannot be used with"),
+        (&["wait", "--ready", "--disk", "disk0"], "cannot be used with"),
+        (&["wait", "--event", "NOPE"], "possible values: SHUTDOWN, BLOCK_IO_ERROR"),
+        (&["events", "--event", "BLOCK_IO_EROR"], "a similar value exists: 'BLOCK_IO_ERROR'"),
         (&["wait", "--ready", "--timeout", "-1"], "a number of seconds above 0"),
         (&["qmp", "{'execute': "], "the JSON object has no end"),
         (&["qmp", "quit"], "invalid keyword 'quit'"),
@@ -199,9 +223,26 @@ fn wrong_usage_is_told_with_status_2_and_what_would_be_accepted() {
     ] {
         scene.run(arguments).failed(2, why);
     }
-    let mut unset = scene.command(&["list"]);
-    Ran::from(unset.env_remove("BLKFAULT_MONITOR").output().unwrap())
-        .failed(2, "--monitor unix:PATH or set BLKFAULT_MONITOR");
+}
+
+#[test]
+fn the_variable_for_the_monitor_is_named_where_it_is_wrong_and_ignored_where_it_is_not_needed() {
+    let scene = Scene::new();
+    let list = |change: fn(&mut Command) -> &mut Command| {
+        Ran::from(change(&mut scene.command(&["list"])).output().unwrap())
+    };
+    let none = "--monitor unix:PATH or set BLKFAULT_MONITOR";
+    list(|list| list.env_remove("BLKFAULT_MONITOR")).failed(2, none);
+    list(|list| list.env("BLKFAULT_MONITOR", "")).failed(2, none);
+    let bad = "the environment variable BLKFAULT_MONITOR: 'tcp:nowhere' is not a monitor address";
+    list(|list| list.env("BLKFAULT_MONITOR", "tcp:nowhere")).failed(2, bad);
+    let path = scene.path().to_str().unwrap().to_owned();
+    for arguments in [&["man"][..], &["completion", "bash"], &["list", "--monitor", &path]] {
+        for value in ["", "tcp:nowhere"] {
+            let mut command = scene.command(arguments);
+            Ran::from(command.env("BLKFAULT_MONITOR", value).output().unwrap()).done();
+        }
+    }
 }
 
 #[test]
@@ -213,7 +254,7 @@ fn a_daemon_that_is_not_there_is_told_with_status_3() {
         &["list"],
         &["stats"],
         &["resize", "disk0", "1G"],
-        &["wait", "--event", "X"],
+        &["wait", "--event", "SHUTDOWN"],
         &["events"],
         &["qmp", "{}"],
         &["quit"],
@@ -247,10 +288,13 @@ fn a_daemon_that_does_not_answer_is_told_with_status_4() {
     let hang = ["qmp", "{'execute': 'hang'}", "--timeout", "0.2"];
     scene.run(&hang).failed(4, "timed out");
     assert_eq!(scene.daemon.kept.lock().unwrap().len(), 1);
-    // Nor one that accepts nobody: the connection waits in the backlog.
+    // Nor one that waits for the other side to speak first, or accepts nobody.
     let silent = Scene::without_daemon();
     let _listener = UnixListener::bind(silent.path()).unwrap();
-    silent.run(&["list", "--timeout", "0.2"]).failed(4, "timed out");
+    for arguments in [&["list", "--timeout", "0.2"][..], &["wait", "--ready", "--timeout", "0.2"]] {
+        let why = format!("no QMP greeting from unix:{}: is", silent.path().display());
+        silent.run(arguments).failed(4, &why);
+    }
 }
 
 #[test]
@@ -337,6 +381,47 @@ fn completion_scripts_and_the_manual_name_every_verb() {
         for verb in ["state", "resize", "wait", "events", "completion"] {
             assert!(text.contains(verb), "{verb}: {text}");
         }
+    }
+}
+
+/// The lines of a section of a manual page, as they are written.
+fn section<'a>(page: &'a str, heading: &str) -> Vec<&'a str> {
+    let wanted = [format!(".SH {heading}"), format!(".SH \"{heading}\"")];
+    let mut lines = page.lines().skip_while(|line| !wanted.iter().any(|wanted| wanted == line));
+    assert!(lines.next().is_some(), "no {heading}: {page}");
+    lines.take_while(|line| !line.starts_with(".SH ")).collect()
+}
+
+#[test]
+fn a_manual_page_is_complete_in_itself() {
+    let scene = Scene::without_daemon();
+    for program in ["blkfault", "blkfaultd"] {
+        let page = scene.run(&["man", "--program", program]).done();
+        for (heading, begins) in [("EXIT STATUS", "  0  "), ("EXAMPLES", "  ")] {
+            let lines = section(&page, heading);
+            assert_eq!((lines[0], lines[lines.len() - 1]), (".nf", ".fi"), "{lines:?}");
+            assert!(lines[1].starts_with(begins), "{lines:?}");
+        }
+        assert!(!page.contains("SUBCOMMANDS") && !page.contains("EXTRA"), "{page}");
+        let references = page.matches("(1)").count();
+        assert_eq!(references, 0, "{program} points to pages that do not exist: {page}");
+    }
+    let page = scene.run(&["man"]).done();
+    assert!(section(&page, "OPTIONS").concat().contains("BLKFAULT_MONITOR"), "{page}");
+    let verbs = section(&page, "COMMANDS");
+    for verb in ["state", "list", "wait", "man"] {
+        assert!(verbs.contains(&format!(".SS {verb}").as_str()), "{verbs:?}");
+    }
+    let common = verbs.iter().filter(|line| line.contains("monitor\\fR \\fI"));
+    assert_eq!(common.count(), 0, "{verbs:?}");
+}
+
+#[test]
+fn the_help_of_wait_tells_what_it_cannot_hear() {
+    let help = Scene::without_daemon().run(&["wait", "--help"]).done();
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in ["after it has connected", "one a second", "query-block-fault"] {
+        assert!(help.contains(part), "{help}");
     }
 }
 

@@ -20,6 +20,9 @@ use serde_json::json;
 
 use daemon::Daemon;
 
+/// Longer than a socket's path can be.
+const LONG_PATH: &str = "DIR/a-name-of-a-socket-that-is-a-little-longer-than-the-kernel-lets-a-socket\
+                         -be-called-which-is-not-much-at-all";
 const BLKFAULTD: &str = env!("CARGO_BIN_EXE_blkfaultd");
 
 /// Runs the daemon with arguments that must make it end by itself; `DIR` stands for the folder.
@@ -112,7 +115,7 @@ fn what_cannot_be_served_is_refused_with_a_reason_and_nothing_is_left_behind() {
         ),
         (
             and(with_image("DIR/good.img"), &["--block-size", "1000"]),
-            1,
+            2,
             "power of two from 512 to 4096",
         ),
         (
@@ -125,8 +128,8 @@ fn what_cannot_be_served_is_refused_with_a_reason_and_nothing_is_left_behind() {
             2,
             "two disks have the id 'disk0'",
         ),
-        (and(memory(), &["--id", "1st"]), 1, "Invalid node-name: '1st'"),
-        (and(memory(), &["--serial", "more than twenty characters"]), 1, "'serial'"),
+        (and(memory(), &["--id", "1st"]), 2, "expected a letter, then"),
+        (and(memory(), &["--serial", "more than twenty characters"]), 2, "'--serial <TEXT>'"),
         (and(memory(), &["--monitor", "unix:DIR/none/m"]), 1, "none/m"),
         (and(memory(), &["--monitor", "unix:DIR/good.img"]), 1, "good.img"),
         (and(memory(), &["--monitor", "tcp:127.0.0.1:notaport"]), 2, "notaport"),
@@ -136,8 +139,9 @@ fn what_cannot_be_served_is_refused_with_a_reason_and_nothing_is_left_behind() {
         (and(memory(), &["--pidfile", "DIR/none/pid"]), 1, "--pidfile"),
         (vec!["--memory", "1M", "--socket-path", "DIR/none/s"], 1, "none/s"),
         (vec!["--memory", "1M", "--socket-path", "DIR/good.img"], 1, "is not a socket"),
-        (vec!["--memory", "1000", "--socket-path", "DIR/s"], 1, "multiple of 512"),
-        (vec!["--memory", "0", "--socket-path", "DIR/s"], 1, ">0 size"),
+        (vec!["--memory", "1000", "--socket-path", "DIR/s"], 2, "multiple of 512"),
+        (vec!["--memory", "0", "--socket-path", "DIR/s"], 2, "multiple of 512"),
+        (vec!["--memory", "1M", "--socket-path", LONG_PATH], 1, "at most 107 bytes"),
         (vec!["--memory", "1M", "--fd", "77"], 1, "file descriptor 77"),
         (vec!["--memory", "1M"], 2, "--socket-path"),
         (vec!["--config", "DIR/none.json"], 2, "none.json"),
@@ -390,4 +394,87 @@ fn a_limit_on_file_sizes_fails_what_exceeds_it_and_not_the_daemon() {
     let disks = operator.must("query-block", json!({}));
     assert_eq!(disks[0]["inserted"]["image"]["virtual-size"], 1 << 20, "unchanged");
     end(child, Signal::TERM);
+}
+
+#[test]
+fn two_signals_at_once_are_one_wish() {
+    for _ in 0..30 {
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = start(
+            dir.path(),
+            &["--memory", "1M", "--socket-path", "DIR/s", "--monitor", "unix:DIR/m"],
+        );
+        ready_line(&mut child);
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        std::thread::sleep(Duration::from_micros(300));
+        // It may be gone by now.
+        let _ = kill_process(Pid::from_child(&child), Signal::INT);
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        assert!(names_in(dir.path()).is_empty(), "{:?}", names_in(dir.path()));
+    }
+}
+
+#[test]
+fn once_quit_is_over_the_image_is_free() {
+    let dir = tempfile::tempdir().unwrap();
+    image(dir.path(), "a.img", 1 << 20);
+    let arguments = [
+        "--blk-file",
+        "DIR/a.img",
+        "--socket-path",
+        "DIR/s",
+        "--monitor",
+        "unix:DIR/m",
+        "--pidfile",
+        "DIR/p",
+    ];
+    let mut before: Option<Reaped> = None;
+    for _ in 0..20 {
+        let mut child = Reaped(start(dir.path(), &arguments));
+        assert!(ready_line(&mut child.0).starts_with("ready"));
+        before = Some(child);
+        let mut operator = UnixStream::connect(dir.path().join("m")).unwrap();
+        let quit = b"{'execute': 'qmp_capabilities'} {'execute': 'quit'}";
+        std::io::Write::write_all(&mut operator, quit).unwrap();
+        // The monitor goes last: when the connection ends, everything is gone.
+        operator.read_to_end(&mut Vec::new()).unwrap();
+    }
+    drop(before);
+}
+
+/// A process that is killed and awaited when the test is over, whichever way.
+struct Reaped(Child);
+
+impl Drop for Reaped {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_daemon_that_nobody_can_reach_any_more_ends() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    rustix::io::fcntl_setfd(&theirs, rustix::io::FdFlags::empty()).unwrap();
+    let fd = theirs.as_raw_fd().to_string();
+    let mut child = start(Path::new("/"), &["--memory", "1M", "--fd", &fd]);
+    ready_line(&mut child);
+    drop(theirs);
+    assert!(child.try_wait().unwrap().is_none(), "its front end is there");
+    drop(ours);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_full_standard_output_is_an_error_and_no_panic() {
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let output = Command::new(BLKFAULTD)
+        .arg("--print-capabilities")
+        .stdout(full)
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("No space left") && !message.contains("panicked"), "{message}");
 }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
+#[path = "monitor/crowd.rs"]
+mod crowd;
 #[path = "support/monitor.rs"]
 mod support;
 
@@ -290,45 +292,6 @@ fn a_client_that_goes_away_has_its_command_finished_and_the_others_dropped() {
 }
 
 #[test]
-fn a_client_that_never_reads_is_stalled_and_hinders_nobody() {
-    let monitor = TestMonitor::start();
-    let mut lazy = monitor.client();
-    let mut other = monitor.client();
-    lazy.stream.set_nonblocking(true).unwrap();
-    let command = b"{'execute': 'large', 'arguments': {'bytes': 500000}}".repeat(20);
-    let mut sent = 0;
-    // Twenty times what may wait for it; it can send until the socket is full.
-    while let Ok(bytes) = lazy.stream.write(&command) {
-        sent += bytes;
-        if sent > 100 << 20 {
-            panic!("the monitor reads what it cannot answer");
-        }
-    }
-    for _ in 0..5 {
-        other.send("{'execute': 'emit', 'arguments': {'count': 3000}, 'id': 'done'}");
-        let mut events = 0;
-        while other.message()["id"] != "done" {
-            events += 1;
-        }
-        assert_eq!(events, 3000);
-    }
-    let begun = monitor.executor.begun.lock().unwrap();
-    let large = begun.iter().filter(|name| *name == "large").count();
-    assert!((1..20).contains(&large), "{large} answers of 500 kB wait for it");
-    drop(begun);
-    // Once it reads, it is served again, and has missed events.
-    lazy.stream.set_nonblocking(false).unwrap();
-    let (mut answers, mut events) = (0, 0);
-    while answers < 20 {
-        match lazy.message().get("return") {
-            Some(_) => answers += 1,
-            None => events += 1,
-        }
-    }
-    assert!(events < 5 * 3000, "events waited for a client that does not read");
-}
-
-#[test]
 fn a_web_page_cannot_command_the_daemon() {
     let monitor = TestMonitor::start();
     let mut stream = TcpStream::connect(("127.0.0.1", monitor.port())).unwrap();
@@ -403,21 +366,6 @@ fn a_thousand_clients_leave_no_descriptor_behind() {
     drop(monitor);
     let left = descriptors();
     assert!(left < before, "{left} of {before} are left after the end");
-}
-
-#[test]
-fn too_many_clients_are_told_so_and_the_others_served() {
-    let monitor = TestMonitor::start();
-    let mut clients: Vec<_> = (0..64).map(|_| monitor.client()).collect();
-    let mut refused = monitor.connect();
-    assert!(refused.line().contains("Too many clients"));
-    assert!(refused.is_closed());
-    assert!(clients[63].ask("{'execute': 'query-block'}")["return"].is_array());
-    clients.pop();
-    let deadline = Instant::now() + PATIENCE;
-    while !monitor.connect().line().starts_with("{\"QMP\"") {
-        assert!(Instant::now() < deadline, "no room is made");
-    }
 }
 
 #[test]

@@ -177,6 +177,25 @@ fn nothing_unfinished_is_kept() {
     assert!(found.is_empty(), "finish it, or write an issue:\n{found}");
 }
 
+#[test]
+fn the_manual_names_files_that_are_there() {
+    let mut found = String::new();
+    let mut pages = files_under("src/manual", &["md"]);
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    pages.push(SourceFile { path: "README.md".to_owned(), text: readme });
+    for page in pages {
+        // What is between backquotes and begins with a folder of ours.
+        for name in page.text.split('`').skip(1).step_by(2) {
+            let ours = ["src/", "tests/", "examples/", "benches/", "qapi/"];
+            let path = name.split_whitespace().next().unwrap_or("");
+            if under(path, &ours) && !root().join(path).exists() {
+                writeln!(found, "{}: {path}", page.path).unwrap();
+            }
+        }
+    }
+    assert!(found.is_empty(), "a reader looks for what the manual names:\n{found}");
+}
+
 fn cargo(arguments: &[&str]) {
     let output = Command::new(env!("CARGO"))
         .args(arguments)

@@ -1,5 +1,6 @@
 //! The daemon. See the library for everything.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use blkfault::daemon::run::run;
@@ -12,8 +13,13 @@ fn main() -> ExitCode {
     let inherited = unsafe { Inherited::at_start() };
     let arguments: Vec<_> = std::env::args_os().collect();
     if asks_for_capabilities(arguments.iter().map(AsRef::as_ref)) {
-        println!("{CAPABILITIES}");
-        return ExitCode::SUCCESS;
+        return match writeln!(std::io::stdout(), "{CAPABILITIES}") {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("blkfaultd: standard output: {error}");
+                ExitCode::FAILURE
+            }
+        };
     }
     let log = env_logger::Env::new().filter_or("BLKFAULT_LOG", "warn");
     env_logger::Builder::from_env(log).format_timestamp_micros().init();

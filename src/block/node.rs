@@ -59,14 +59,14 @@ pub enum OpKind {
     Discard {
         /// Byte offset of the first byte.
         offset_bytes: u64,
-        /// Length in bytes, more than 0.
+        /// Length in bytes; 0 does nothing.
         bytes: u64,
     },
     /// The range reads as zeroes afterwards.
     WriteZeroes {
         /// Byte offset of the first byte.
         offset_bytes: u64,
-        /// Length in bytes, more than 0.
+        /// Length in bytes; 0 does nothing.
         bytes: u64,
         /// The range may be deallocated.
         may_unmap: bool,

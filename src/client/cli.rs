@@ -9,8 +9,8 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::builder::PossibleValuesParser;
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 
 use super::{ClientError, Deadline, verbs};
@@ -19,6 +19,7 @@ use crate::fault::IoType;
 use crate::monitor::framing::Framer;
 use crate::monitor::{Address, BadAddress};
 use crate::options;
+use crate::qapi::Event;
 use crate::size::Size;
 
 /// What became of a command line; the number is the exit status.
@@ -37,6 +38,9 @@ pub enum Status {
     TimedOut = 4,
 }
 
+/// Names the monitor where `--monitor` does not.
+const MONITOR_VARIABLE: &str = "BLKFAULT_MONITOR";
+
 const EXIT_STATUS: &str = "\
 Exit status:
   0  done
@@ -44,6 +48,9 @@ Exit status:
   2  wrong usage; nothing was sent
   3  no daemon answers, or it went away
   4  timed out
+
+Environment:
+  BLKFAULT_MONITOR  the monitor, where --monitor is not given
 
 Example:
   export BLKFAULT_MONITOR=unix:/run/blkfault/monitor.sock
@@ -63,9 +70,10 @@ pub struct Cli {
 #[derive(Debug, Args)]
 pub(super) struct Common {
     /// The daemon's monitor: unix:PATH, tcp:HOST:PORT, or the path of a unix socket
-    #[arg(long, global = true, env = "BLKFAULT_MONITOR", value_name = "ADDR")]
-    #[arg(value_parser = monitor_address)]
-    pub(super) monitor: Option<Address>,
+    /// [env: BLKFAULT_MONITOR]
+    // Not clap's `env`: a bad value must not hinder verbs that need no monitor.
+    #[arg(long, global = true, value_name = "ADDR", value_parser = monitor_address)]
+    monitor: Option<Address>,
 
     /// Print JSON for programs instead of text for people
     #[arg(long, global = true)]
@@ -110,6 +118,11 @@ Examples:
     },
 
     /// Wait for the daemon, or for an event
+    ///
+    /// Only what happens after it has connected is heard, so start it before the fault that is to
+    /// happen. Of BLOCK_IO_ERROR, one a second is told for each disk and direction, and the last.
+    /// Whether a disk has failed anything so far is in its counts, which query-block-fault (`blkfault
+    /// state ID --json`) tells at any time.
     #[command(after_help = "\
 Examples:
   blkfault wait --ready --timeout 10
@@ -120,7 +133,8 @@ Examples:
     #[command(after_help = "Example:\n  blkfault events --event BLOCK_IO_ERROR --json")]
     Events {
         /// Only events with this name; may be repeated
-        #[arg(long = "event", value_name = "NAME")]
+        #[arg(long = "event", value_name = "NAME", ignore_case = true)]
+        #[arg(value_parser = event_name())]
         events: Vec<String>,
         /// Only events of this disk
         #[arg(long, value_name = "ID")]
@@ -135,7 +149,7 @@ Examples:
         command: Value,
     },
 
-    /// End the daemon
+    /// End the daemon, and wait until it has ended
     #[command(after_help = "Example:\n  blkfault quit")]
     Quit,
 
@@ -177,12 +191,13 @@ pub(super) struct StateArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").args(["ready", "event"]).required(true))]
 pub(super) struct WaitArgs {
     /// Wait until the monitor answers
-    #[arg(long, required_unless_present = "event", conflicts_with_all = ["event", "disk"])]
+    #[arg(long, conflicts_with = "disk")]
     pub(super) ready: bool,
     /// Wait until this happens, and tell it
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", ignore_case = true, value_parser = event_name())]
     pub(super) event: Option<String>,
     /// Only if it happens to this disk
     #[arg(long, value_name = "ID", requires = "event")]
@@ -244,10 +259,14 @@ pub(super) enum Failure {
     Output(#[from] io::Error),
     #[error("which monitor? Say --monitor unix:PATH or set BLKFAULT_MONITOR")]
     NoMonitor,
+    #[error("the environment variable {MONITOR_VARIABLE}: {0}")]
+    BadVariable(BadAddress),
     #[error("there is no disk '{0}'")]
     NoDisk(String),
     #[error("timed out: {0}")]
     NotReady(ClientError),
+    #[error("timed out: the daemon took the command and has not ended yet")]
+    NotEnded,
     /// The reply was printed and is an error.
     #[error("the daemon refused")]
     RefusedAndTold,
@@ -259,11 +278,11 @@ impl Failure {
             // `blkfault events | head -1` is done when head has enough.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Status::Done,
             Self::Output(_) | Self::NoDisk(_) | Self::RefusedAndTold => Status::Refused,
-            Self::NoMonitor => Status::Usage,
-            Self::NotReady(_) => Status::TimedOut,
+            Self::NoMonitor | Self::BadVariable(_) => Status::Usage,
+            Self::NotReady(_) | Self::NotEnded => Status::TimedOut,
             Self::Client(error) => match error {
                 ClientError::Refused { .. } => Status::Refused,
-                ClientError::TimedOut => Status::TimedOut,
+                ClientError::TimedOut | ClientError::NoGreeting(_) => Status::TimedOut,
                 ClientError::Unreachable { .. }
                 | ClientError::Gone
                 | ClientError::Broken(_)
@@ -283,6 +302,16 @@ impl Failure {
 }
 
 impl Common {
+    /// The monitor that is meant; a variable that is empty names none.
+    pub(super) fn address(&self) -> Result<Address, Failure> {
+        if let Some(address) = &self.monitor {
+            return Ok(address.clone());
+        }
+        let variable = std::env::var_os(MONITOR_VARIABLE).filter(|value| !value.is_empty());
+        let variable = variable.ok_or(Failure::NoMonitor)?;
+        monitor_address(&variable.to_string_lossy()).map_err(Failure::BadVariable)
+    }
+
     /// When to give up, if nothing else is said.
     pub(super) fn deadline(&self) -> Deadline {
         Deadline::after(self.timeout.unwrap_or(Duration::from_secs(30)))
@@ -295,6 +324,11 @@ fn monitor_address(text: &str) -> Result<Address, BadAddress> {
     } else {
         format!("unix:{text}").parse()
     }
+}
+
+/// The name of an event, in whatever case it is written.
+fn event_name() -> impl TypedValueParser<Value = String> {
+    PossibleValuesParser::new(Event::NAMES).map(|name| name.to_ascii_uppercase())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -6,6 +6,7 @@
 
 pub mod cli;
 mod deadline;
+mod manual;
 mod output;
 mod verbs;
 
@@ -56,6 +57,9 @@ pub enum ClientError {
     /// The time is over.
     #[error("timed out")]
     TimedOut,
+    /// The time is over, and whoever is there has not said a word, as a monitor does at once.
+    #[error("timed out: no QMP greeting from {0}: is this a disk's socket?")]
+    NoGreeting(Address),
 }
 
 impl ClientError {
@@ -96,14 +100,17 @@ impl Client {
             oob: false,
             calls: 0,
         };
-        client.negotiate(deadline)?;
+        let greeting = client.receive(deadline).map_err(|error| match error {
+            ClientError::TimedOut => ClientError::NoGreeting(address.clone()),
+            other => other,
+        })?;
+        client.negotiate(&greeting, deadline)?;
         Ok(client)
     }
 
-    fn negotiate(&mut self, deadline: Deadline) -> Result<(), ClientError> {
-        let greeting = self.receive(deadline)?;
+    fn negotiate(&mut self, greeting: &Value, deadline: Deadline) -> Result<(), ClientError> {
         if greeting.get("error").is_some() {
-            return Err(refusal(&greeting));
+            return Err(refusal(greeting));
         }
         let Some(capabilities) = greeting.pointer("/QMP/capabilities").and_then(Value::as_array)
         else {
@@ -190,6 +197,20 @@ impl Client {
                 && event.contains_key("event")
             {
                 return Ok(event);
+            }
+        }
+    }
+
+    /// Wait until the daemon closes the connection, whatever it says before.
+    ///
+    /// # Errors
+    /// When it does not in time, or what it says is no QMP.
+    pub fn wait_for_end(mut self, deadline: Deadline) -> Result<(), ClientError> {
+        loop {
+            match self.receive(deadline) {
+                Ok(_) => {}
+                Err(ClientError::Gone) => return Ok(()),
+                Err(other) => return Err(other),
             }
         }
     }

@@ -1,11 +1,10 @@
 //! How things look on a terminal or in a pipe.
 //!
-//! Knows: tables, times, manual pages. Must not know: where the values come from.
+//! Knows: tables, times, events. Must not know: where the values come from.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use clap_mangen::Man;
 use serde_json::{Map, Value};
 
 use crate::monitor::message::to_line;
@@ -110,26 +109,6 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
         }
         Ok(())
     }
-}
-
-/// A manual page: the program, then each verb.
-pub(super) fn manual(command: &clap::Command, out: &mut dyn Write) -> io::Result<()> {
-    let mut page = Vec::new();
-    let mut command = command.clone();
-    command.build();
-    Man::new(command.clone()).render(&mut page)?;
-    for verb in command.get_subcommands() {
-        let name = verb.get_bin_name().unwrap_or(verb.get_name()).to_owned();
-        writeln!(page, ".SH \"{}\"", name.to_uppercase())?;
-        let (man, mut sections) = (Man::new(verb.clone()), Vec::new());
-        man.render_synopsis_section(&mut sections)?;
-        man.render_description_section(&mut sections)?;
-        man.render_options_section(&mut sections)?;
-        man.render_extra_section(&mut sections)?;
-        // Sections of the verb's page are parts of its section here.
-        page.extend(String::from_utf8_lossy(&sections).replace(".SH ", ".SS ").into_bytes());
-    }
-    out.write_all(&page)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::cli::{Cli, Common, Failure, StateArgs, Verb, WaitArgs};
 use super::output::{self, Table};
-use super::{Client, ClientError, Deadline};
+use super::{Client, ClientError, Deadline, manual};
 use crate::size::Size;
 
 /// How long to wait between two attempts to connect.
@@ -26,8 +26,8 @@ pub(super) fn run(cli: &Cli, out: &mut dyn Write) -> Result<(), Failure> {
         Verb::Stats { disk } => stats(common, disk.as_deref(), out),
         Verb::Resize { disk, size } => {
             let arguments = json!({ "device": disk, "size": size.0 });
-            let resized = connect(common)?.call("block_resize", arguments, common.deadline())?;
-            done(common, &resized, out)
+            let resized = connect(common)?.call("block_resize", arguments, common.deadline());
+            done(common, &resized.map_err(about(disk))?, out)
         }
         Verb::Wait(wait) => wait_for(common, wait, out),
         Verb::Events { events, disk } => {
@@ -39,10 +39,7 @@ pub(super) fn run(cli: &Cli, out: &mut dyn Write) -> Result<(), Failure> {
             output::json_line(out, &reply)?;
             if reply.get("error").is_some() { Err(Failure::RefusedAndTold) } else { Ok(()) }
         }
-        Verb::Quit => {
-            let quit = connect(common)?.call("quit", json!({}), common.deadline())?;
-            done(common, &quit, out)
-        }
+        Verb::Quit => quit(common, out),
         Verb::Completion { shell, program } => {
             let mut command = program.command();
             let name = command.get_name().to_owned();
@@ -50,7 +47,7 @@ pub(super) fn run(cli: &Cli, out: &mut dyn Write) -> Result<(), Failure> {
             clap_complete::generate(*shell, &mut command, name, &mut script);
             Ok(out.write_all(&script)?)
         }
-        Verb::Man { program } => Ok(output::manual(&program.command(), out)?),
+        Verb::Man { program } => Ok(manual::write(&program.command(), out)?),
     }
 }
 
@@ -59,8 +56,17 @@ fn connect(common: &Common) -> Result<Client, Failure> {
 }
 
 fn connect_by(common: &Common, deadline: Deadline) -> Result<Client, Failure> {
-    let address = common.monitor.as_ref().ok_or(Failure::NoMonitor)?;
-    Ok(Client::connect(address, deadline)?)
+    Ok(Client::connect(&common.address()?, deadline)?)
+}
+
+/// One wording, whichever command it was that did not find the disk.
+fn about(disk: &str) -> impl Fn(ClientError) -> Failure {
+    move |error| match error {
+        ClientError::Refused { class, .. } if class == "DeviceNotFound" => {
+            Failure::NoDisk(disk.to_owned())
+        }
+        other => other.into(),
+    }
 }
 
 /// People need not be told that nothing is to be told.
@@ -80,10 +86,10 @@ fn set_or_tell_state(
     let id = &args.disk;
     let Some(state) = &args.state else {
         if common.json {
-            let info = client.call("query-block-fault", json!({ "id": id }), common.deadline())?;
-            return Ok(output::json_line(out, &info)?);
+            let info = client.call("query-block-fault", json!({ "id": id }), common.deadline());
+            return Ok(output::json_line(out, &info.map_err(about(id))?)?);
         }
-        let state = state_of(&mut client, id, common.deadline())?;
+        let state = state_of(&mut client, id, common.deadline()).map_err(about(id))?;
         return Ok(writeln!(out, "{state}")?);
     };
     let mut arguments = json!({ "id": id, "state": state });
@@ -96,8 +102,8 @@ fn set_or_tell_state(
     if !args.iotype.is_empty() {
         arguments["iotype"] = json!(args.iotype);
     }
-    let set = client.call_oob("set-block-fault-state", arguments, common.deadline())?;
-    done(common, &set, out)
+    let set = client.call_oob("set-block-fault-state", arguments, common.deadline());
+    done(common, &set.map_err(about(id))?, out)
 }
 
 fn state_of(client: &mut Client, id: &str, deadline: Deadline) -> Result<String, ClientError> {
@@ -207,7 +213,7 @@ fn wait_for(common: &Common, args: &WaitArgs, out: &mut dyn Write) -> Result<(),
     if let Some(event) = &args.event {
         let names = std::slice::from_ref(event);
         let filter = Filter { names, disk: args.disk.as_deref() };
-        let event = filter.next(&mut connect_by(common, deadline)?, deadline)?;
+        let event = filter.next(&mut listen(common, &filter, deadline)?, deadline)?;
         return tell_event(common, &event, out);
     }
     let mut why_not = None;
@@ -224,8 +230,19 @@ fn wait_for(common: &Common, args: &WaitArgs, out: &mut dyn Write) -> Result<(),
     }
 }
 
+/// The daemon closes its monitors last, so that another may be started when this returns.
+fn quit(common: &Common, out: &mut dyn Write) -> Result<(), Failure> {
+    let (mut client, deadline) = (connect(common)?, common.deadline());
+    let returned = client.call("quit", json!({}), deadline)?;
+    client.wait_for_end(deadline).map_err(|error| match error {
+        ClientError::TimedOut => Failure::NotEnded,
+        other => other.into(),
+    })?;
+    done(common, &returned, out)
+}
+
 fn tell_events(common: &Common, filter: &Filter, out: &mut dyn Write) -> Result<(), Failure> {
-    let mut client = connect(common)?;
+    let mut client = listen(common, filter, common.deadline())?;
     let deadline = common.timeout.map_or(Deadline::NEVER, Deadline::after);
     loop {
         match filter.next(&mut client, deadline) {
@@ -235,6 +252,15 @@ fn tell_events(common: &Common, filter: &Filter, out: &mut dyn Write) -> Result<
             Err(other) => return Err(other.into()),
         }
     }
+}
+
+/// Connect, and see to it that what the filter waits for can happen.
+fn listen(common: &Common, filter: &Filter, deadline: Deadline) -> Result<Client, Failure> {
+    let mut client = connect_by(common, deadline)?;
+    if let Some(disk) = filter.disk {
+        state_of(&mut client, disk, deadline).map_err(about(disk))?;
+    }
+    Ok(client)
 }
 
 fn tell_event(

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::events::DiskEvents;
+use super::limits::LOGICAL_BLOCK_BYTES;
 use super::nodes::NodeEntry;
 use crate::block::{FaultFilter, FaultPoint};
 use crate::export::{Disk, DiskOptions, Door, Export, Inherited, NUM_QUEUES_MAX, Serial};
@@ -18,8 +19,6 @@ use crate::socket_path::SocketPath;
 
 /// The longest id of a disk.
 const ID_MAX: usize = 127;
-/// The smallest and the largest logical block, in bytes.
-const LOGICAL_BLOCK_BYTES: [u64; 2] = [512, 4096];
 
 /// A disk being served.
 #[derive(Debug)]
@@ -28,8 +27,10 @@ pub(super) struct DiskEntry {
     pub(super) node_name: String,
     pub(super) disk: Arc<Disk>,
     pub(super) point: Arc<FaultPoint>,
+    /// Goes before the export: while we listen nobody takes the path, and afterwards a successor's
+    /// socket could not be told from ours.
+    path: Option<SocketPath>,
     export: Export,
-    _path: Option<SocketPath>,
 }
 
 impl DiskEntry {
@@ -49,6 +50,11 @@ impl DiskEntry {
         size_bytes.is_multiple_of(self.disk.options.logical_block_bytes.into())
     }
 
+    /// Whether a front end is served, or may yet come.
+    pub(super) fn is_serving(&self) -> bool {
+        self.export.is_serving()
+    }
+
     /// Tell the guest about a new size.
     pub(super) fn announce_resize(&self) {
         self.export.announce_resize();
@@ -56,6 +62,7 @@ impl DiskEntry {
 
     /// Stop serving: the front end is disconnected, its requests at the image are awaited.
     pub(super) fn stop(self) {
+        drop(self.path);
         self.export.stop();
     }
 }
@@ -155,8 +162,8 @@ pub(super) fn start(
         node_name: node.name.clone(),
         disk,
         point,
+        path,
         export,
-        _path: path,
     })
 }
 
@@ -186,6 +193,12 @@ fn logical_block_bytes(given: Option<u64>, node: &NodeEntry) -> Result<u32, QmpE
         )));
     }
     let geometry = node.store.node().geometry();
+    if geometry.size_bytes == 0 {
+        log::warn!(
+            "image '{}' is empty: the guest sees a disk without a sector until block_resize",
+            node.store.description()
+        );
+    }
     if !geometry.size_bytes.is_multiple_of(bytes) {
         return Err(QmpError::generic(format!(
             "Image '{}' is {} bytes long, which is not a multiple of the block size {bytes}: \

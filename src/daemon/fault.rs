@@ -85,18 +85,17 @@ fn render_state(name: StateName) -> BlockFaultState {
     }
 }
 
-/// Enter a state; the event tells of the change.
-pub(super) fn set_state(
+/// A change of state, as an event tells it.
+pub(super) fn change(
     id: &str,
     point: &FaultPoint,
-    state: ManualState,
+    state: &ManualState,
 ) -> BlockFaultStateChangedData {
-    let previous = point.set_state(state);
     log::info!("disk {id}: state {:?}", state.name());
     BlockFaultStateChangedData {
         id: id.to_owned(),
         state: render_state(state.name()),
-        previous: render_state(previous.name()),
+        previous: render_state(point.report().state.name()),
     }
 }
 

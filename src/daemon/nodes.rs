@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::limits::{SIZE_MAX_BYTES, check_node_name};
 use crate::block::{
     Aio, CacheMode, ImageKind, Locking, MemoryImage, Node, NullImage, RawImage, RawOptions,
     Reopening,
@@ -17,9 +18,6 @@ use crate::qapi::types::{
 
 /// The size of a null node that says none: QEMU's `NULL_DEFAULT_SIZE`, in bytes.
 const NULL_SIZE_DEFAULT: i64 = 1 << 30;
-/// The longest node name, as in QEMU (`BDRV_NODE_NAME` is 32 bytes with its NUL).
-const NODE_NAME_MAX: usize = 31;
-
 /// What holds a node's bytes.
 #[derive(Debug, Clone)]
 pub(super) enum Store {
@@ -104,14 +102,9 @@ impl Nodes {
 
     /// Whether the name may be given to a new node.
     pub(super) fn check_name(&self, name: &str) -> Result<(), QmpError> {
-        let letter = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-        let first = name.chars().next().is_some_and(|c| c.is_ascii_alphabetic());
-        if !first || !name.chars().all(letter) || name.len() > NODE_NAME_MAX {
-            return Err(QmpError::generic(format!(
-                "Invalid node-name: '{name}': expected a letter, then letters, digits, '-', '.' \
-                 or '_', at most {NODE_NAME_MAX}"
-            )));
-        }
+        check_node_name(name).map_err(|expected| {
+            QmpError::generic(format!("Invalid node-name: '{name}': {expected}"))
+        })?;
         match self.find(name) {
             Some(_) => Err(QmpError::generic(format!("Duplicate nodes with node-name='{name}'"))),
             None => Ok(()),
@@ -181,7 +174,12 @@ pub(super) fn blueprint(options: &BlockdevOptions) -> Result<Blueprint, QmpError
             Ok(Blueprint::Null(check_size("size", size)?))
         }
         BlockdevOptionsVariant::Memory(memory) => {
-            let size = i64::try_from(memory.size).unwrap_or(-1);
+            let size = i64::try_from(memory.size).map_err(|_| {
+                QmpError::generic(format!(
+                    "Parameter 'size' expects at most {SIZE_MAX_BYTES}, not {}",
+                    memory.size
+                ))
+            })?;
             Ok(Blueprint::Memory(check_size("size", size)?))
         }
     }
@@ -286,7 +284,11 @@ pub(super) fn prepare_reopen(
         QmpError::generic(format!("Cannot change the option '{option}' of node '{}'", entry.name))
     };
     if options.variant.driver() != entry.driver {
-        return Err(unchangeable("driver"));
+        return Err(QmpError::generic(format!(
+            "Cannot change the option 'driver' of node '{}', which is '{}'",
+            entry.name,
+            entry.driver.as_str()
+        )));
     }
     match (blueprint(options)?, &entry.store) {
         (Blueprint::Raw(raw), Store::Raw(image)) if entry.below.is_none() => {

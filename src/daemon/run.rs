@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use sd_notify::NotifyState;
@@ -19,6 +20,9 @@ use crate::export::Inherited;
 use crate::monitor::{EventSink, MonitorError, Monitors};
 use crate::options::{DiskPlan, Plan};
 use crate::qapi::types::{Command, ShutdownCause};
+
+/// How often to look whether a daemon without monitors has lost its last front end.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Why a daemon did not start.
 #[derive(Debug, thiserror::Error)]
@@ -75,8 +79,9 @@ fn serve(
     let monitors = Monitors::start(daemon.clone(), &plan.monitors, events)?;
     let pidfile = plan.pidfile.as_deref().map(Pidfile::write).transpose()?;
     say_ready(plan, &monitors);
-    let cause = ended.recv().unwrap_or(ShutdownCause::HostError);
+    let cause = wait_for_end(plan, &daemon, ended);
     end_of(&daemon, cause);
+    // The monitors last: a client that sees its connection end may start the next daemon.
     drop(pidfile);
     drop(monitors);
     Ok(())
@@ -91,16 +96,46 @@ fn make(daemon: &Daemon, disk: &DiskPlan) -> Result<(), StartError> {
     Ok(())
 }
 
-/// The first signal asks for the end. The next insists on it, in case the host holds an image fast.
+/// How long an end that was asked for is left alone.
+const INSISTING_AFTER: Duration = Duration::from_secs(2);
+
+/// The first signal asks for the end. Others often come with it, to a whole process group. One that
+/// comes much later insists, in case the host holds an image fast.
 fn hear(mut signals: Signals, end: &mpsc::Sender<ShutdownCause>) {
-    let mut arriving = signals.forever();
-    if let Some(signal) = arriving.next() {
-        log::info!("signal {signal}: ending");
-        let _ = end.send(ShutdownCause::HostSignal);
+    let mut asked: Option<Instant> = None;
+    for signal in signals.forever() {
+        match asked {
+            None => {
+                log::info!("signal {signal}: ending");
+                let _ = end.send(ShutdownCause::HostSignal);
+                asked = Some(Instant::now());
+            }
+            Some(asked) if asked.elapsed() < INSISTING_AFTER => {}
+            Some(_) => {
+                log::error!("signal {signal} again: ending at once, sockets stay behind");
+                std::process::exit(1);
+            }
+        }
     }
-    if let Some(signal) = arriving.next() {
-        log::error!("signal {signal} again: ending at once, sockets and pidfile stay behind");
-        std::process::exit(1);
+}
+
+/// Until somebody asks for the end, or nobody can ever come again.
+fn wait_for_end(
+    plan: &Plan,
+    daemon: &Daemon,
+    ended: &mpsc::Receiver<ShutdownCause>,
+) -> ShutdownCause {
+    let by_connection = |disk: &DiskPlan| disk.is_by_descriptor();
+    if !plan.monitors.is_empty() || !plan.disks.iter().all(by_connection) {
+        return ended.recv().unwrap_or(ShutdownCause::HostError);
+    }
+    // Without a monitor or a path, the daemon is of no use once the doors it inherited have closed.
+    loop {
+        match ended.recv_timeout(LOOK_EVERY) {
+            Ok(cause) => return cause,
+            Err(mpsc::RecvTimeoutError::Timeout) if daemon.is_serving() => {}
+            Err(_) => return ShutdownCause::HostError,
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! What the device says about itself: feature bits and the configuration space.
 //!
 //! Knows: virtio 1.3 section 5.2.3 (feature bits), 5.2.4 (configuration layout). Must not know:
-//! sockets or rings. Invariant: a feature is offered only where the node really does it, and every
-//! limit on discard and write-zeroes is one that the request layer enforces.
+//! sockets or rings. Invariants: a feature is offered only where the node really did it when the disk
+//! was made; every limit on discard and write-zeroes is one that the request layer enforces.
 
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_CONFIG_WCE, VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH,
@@ -31,7 +31,7 @@ pub(super) const WRITEBACK_OFFSET: usize = 32;
 
 /// The device feature bits.
 pub(super) fn features(disk: &Disk) -> u64 {
-    let geometry = disk.geometry();
+    let geometry = disk.offered();
     let mut features = bits(&[
         VIRTIO_BLK_F_SIZE_MAX,
         VIRTIO_BLK_F_SEG_MAX,
@@ -67,7 +67,7 @@ fn bits(numbers: &[u32]) -> u64 {
 
 /// The configuration space (virtio 1.3 section 5.2.4), little-endian.
 pub(super) fn config_space(disk: &Disk, writeback: bool) -> [u8; CONFIG_BYTES] {
-    let geometry = disk.geometry();
+    let geometry = disk.offered();
     let capacity = disk.capacity_sectors();
     let block_bytes = disk.options.logical_block_bytes;
     let block_sectors = block_bytes / 512;

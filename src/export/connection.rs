@@ -11,6 +11,7 @@
 //! of our own, which can be emptied after each.
 
 use std::io;
+use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +21,7 @@ use rustix::net::{SendFlags, send};
 use vhost::vhost_user::BackendReqHandler;
 
 use super::disk::Disk;
+use super::mapping::Sharer;
 use super::session::Session;
 use super::wire::{Inbox, Message, WireError, discard};
 
@@ -45,6 +47,7 @@ pub(super) enum Served {
 pub(super) struct Connection {
     disk_id: String,
     stream: UnixStream,
+    sharer: Arc<Sharer>,
     inbox: Inbox,
     session: Arc<Mutex<Session>>,
     /// The crate's end of the pair, and the crate.
@@ -59,12 +62,14 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) fn new(stream: UnixStream, disk: Arc<Disk>) -> io::Result<Self> {
         let disk_id = disk.options.id.clone();
-        let session = Arc::new(Mutex::new(Session::new(disk)));
+        let sharer = Arc::new(Sharer::new(stream.try_clone()?.into()));
+        let session = Arc::new(Mutex::new(Session::new(disk, sharer.clone())));
         let (relay, decoder_end) = UnixStream::pair()?;
         let decoder = BackendReqHandler::from_stream(decoder_end.try_clone()?, session.clone());
         Ok(Self {
             disk_id,
             stream,
+            sharer,
             inbox: Inbox::default(),
             session,
             decoder_end,
@@ -91,6 +96,14 @@ impl Connection {
             Ok(Some(message)) => self.relay(message),
             Err(error) => Err(error),
         };
+        if self.sharer.has_cut() {
+            log::error!(
+                "disk {}: front end dropped: memory that it shares is gone (its file was cut short, \
+                 or the host has no more)",
+                self.disk_id
+            );
+            return Served::Ended;
+        }
         match served {
             Ok(()) => Served::Message,
             Err(WireError::Gone) => Served::Ended,
@@ -152,5 +165,12 @@ impl Connection {
             Ok(sent) if sent == message.len() => {}
             _ => log::warn!("disk {}: the front end did not take a config change", self.disk_id),
         }
+    }
+}
+
+impl Drop for Connection {
+    /// Memory that is still at the image keeps a descriptor of the connection.
+    fn drop(&mut self) {
+        let _ = self.stream.shutdown(Shutdown::Both);
     }
 }

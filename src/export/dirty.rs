@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use vm_memory::bitmap::{Bitmap, BitmapSlice, NewBitmap, WithBitmapSlice};
-use vm_memory::{FileOffset, MmapRegion, VolatileMemory};
+use vm_memory::{MmapRegion, VolatileMemory};
+
+use super::mapping::{Mapping, PROTECTION, Sharer};
 
 /// Bytes that one bit stands for (`VHOST_LOG_PAGE`).
 const PAGE_BYTES: u64 = 4096;
@@ -20,7 +22,15 @@ const PAGE_BYTES: u64 = 4096;
 pub(super) struct DirtyLog {
     /// LOG_ALL is negotiated.
     enabled: AtomicBool,
-    bits: RwLock<Option<MmapRegion>>,
+    bits: RwLock<Option<Bits>>,
+}
+
+/// The bits in the front end's memory.
+#[derive(Debug)]
+struct Bits {
+    region: MmapRegion,
+    /// Keeps the region mapped.
+    _mapping: Mapping,
 }
 
 impl DirtyLog {
@@ -31,20 +41,21 @@ impl DirtyLog {
     /// A log that cannot be mapped or is too short.
     pub(super) fn set_bits(
         &self,
-        file: File,
+        file: &File,
         offset: u64,
         bytes: u64,
         covers: u64,
+        sharer: &Arc<Sharer>,
     ) -> io::Result<()> {
-        let mapped = usize::try_from(bytes).map_err(io::Error::other)?;
-        let end = offset.checked_add(bytes);
-        let too_short = covers.div_ceil(PAGE_BYTES).div_ceil(8) > bytes;
-        if too_short || end.is_none_or(|end| end > file.metadata().map_or(0, |file| file.len())) {
-            let why = "the log is too short for the memory, or for its file";
+        if covers.div_ceil(PAGE_BYTES).div_ceil(8) > bytes {
+            let why = "the log is too short for the memory";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
-        let bits = MmapRegion::from_file(FileOffset::new(file, offset), mapped);
-        let bits = bits.map_err(io::Error::other)?;
+        let mapping = Mapping::new(file, offset, bytes, sharer)?;
+        let (start, bytes) = (mapping.start(), mapping.bytes());
+        // SAFETY: mapped for that many bytes as long as the mapping, which goes along.
+        let region = unsafe { MmapRegion::build_raw(start, bytes, PROTECTION, libc::MAP_SHARED) };
+        let bits = Bits { region: region.map_err(io::Error::other)?, _mapping: mapping };
         *self.bits.write().unwrap_or_else(PoisonError::into_inner) = Some(bits);
         Ok(())
     }
@@ -66,7 +77,8 @@ impl DirtyLog {
         let last = guest_addr.saturating_add(bytes - 1) / PAGE_BYTES;
         for page in guest_addr / PAGE_BYTES..=last {
             let byte = usize::try_from(page / 8).ok();
-            let Some(byte) = byte.and_then(|at| bits.get_atomic_ref::<AtomicU8>(at).ok()) else {
+            let Some(byte) = byte.and_then(|at| bits.region.get_atomic_ref::<AtomicU8>(at).ok())
+            else {
                 return;
             };
             byte.fetch_or(1 << (page % 8), Ordering::Relaxed);
@@ -78,7 +90,7 @@ impl DirtyLog {
         let page = guest_addr / PAGE_BYTES;
         let byte = usize::try_from(page / 8).ok();
         let byte = bits.as_ref().zip(byte).and_then(|(bits, at)| {
-            bits.get_atomic_ref::<AtomicU8>(at).ok().map(|byte| byte.load(Ordering::Relaxed))
+            bits.region.get_atomic_ref::<AtomicU8>(at).ok().map(|byte| byte.load(Ordering::Relaxed))
         });
         byte.is_some_and(|byte| byte & 1 << (page % 8) != 0)
     }
@@ -90,12 +102,14 @@ pub(super) struct RegionLog {
     log: Arc<DirtyLog>,
     /// The region's guest address.
     start: u64,
+    /// Keeps the region mapped, of which this is a part.
+    _mapping: Option<Arc<Mapping>>,
 }
 
 impl RegionLog {
     /// The part of a region that starts at this guest address.
-    pub(super) fn new(log: Arc<DirtyLog>, start: u64) -> Self {
-        Self { log, start }
+    pub(super) fn new(log: Arc<DirtyLog>, start: u64, mapping: Mapping) -> Self {
+        Self { log, start, _mapping: Some(Arc::new(mapping)) }
     }
 
     fn slice(&self, offset: usize) -> LogSlice<'_> {

@@ -1,7 +1,8 @@
 //! A disk: a node as guests see it.
 //!
 //! Knows: the node under it, the options the operator chose, and whom to tell. Must not know:
-//! sockets or rings. Invariant: everything here may be used by every worker at once.
+//! sockets or rings. Invariants: everything here may be used by every worker at once; what is offered
+//! to guests is settled when the disk is made.
 
 use std::fmt;
 use std::sync::Arc;
@@ -109,6 +110,7 @@ pub struct Disk {
     pub stats: Stats,
     pub(super) observer: Arc<dyn Observer>,
     node: Arc<dyn Node>,
+    offered: Geometry,
     /// Requests taken from the rings so far.
     ordinal_next: AtomicU64,
     connected: AtomicBool,
@@ -118,25 +120,31 @@ impl Disk {
     /// A disk over a node, which usually has the fault filter on top.
     #[must_use]
     pub fn new(options: DiskOptions, node: Arc<dyn Node>, observer: Arc<dyn Observer>) -> Self {
+        let offered = offer(&options, node.geometry());
         Self {
             options,
             stats: Stats::default(),
             observer,
             node,
+            offered,
             ordinal_next: AtomicU64::new(0),
             connected: AtomicBool::new(false),
         }
     }
 
-    /// The node's present geometry, read-only if the node or the disk is; then nothing can be
-    /// discarded, whatever the node says.
+    /// What guests see: what they were offered, at the node's present size. A disk that was offered
+    /// for writing is read-only while its node is.
     #[must_use]
     pub fn geometry(&self) -> Geometry {
-        let geometry = self.node.geometry();
-        if self.options.writable && !geometry.read_only {
-            return geometry;
-        }
-        Geometry { read_only: true, can_discard: false, can_unmap_zeroes: false, ..geometry }
+        let now = self.node.geometry();
+        let read_only = self.offered.read_only || now.read_only;
+        Geometry { size_bytes: now.size_bytes, read_only, ..self.offered }
+    }
+
+    /// The geometry that feature bits and configuration space tell of: the node's when the disk
+    /// was made, because neither may change under a driver. Its size is not the present one.
+    pub(super) fn offered(&self) -> &Geometry {
+        &self.offered
     }
 
     /// Size in sectors of 512 bytes, rounded down to whole logical blocks.
@@ -170,6 +178,15 @@ impl Disk {
             self.observer.disconnected(&self.options.id);
         }
     }
+}
+
+/// A node's geometry, read-only if the node or the disk is; then nothing can be discarded, whatever
+/// the node says.
+fn offer(options: &DiskOptions, geometry: Geometry) -> Geometry {
+    if options.writable && !geometry.read_only {
+        return geometry;
+    }
+    Geometry { read_only: true, can_discard: false, can_unmap_zeroes: false, ..geometry }
 }
 
 impl fmt::Debug for Disk {

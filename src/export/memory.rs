@@ -12,11 +12,12 @@ use vhost::vhost_user::message::{VhostUserMemoryRegion, VhostUserSingleMemoryReg
 use vm_memory::bitmap::Bitmap;
 use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{
-    FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion,
-    GuestRegionMmap, GuestUsize,
+    GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
+    GuestUsize,
 };
 
 use super::dirty::{DirtyLog, RegionLog};
+use super::mapping::{Mapping, PROTECTION, Sharer};
 
 /// Guest memory, mapped into this process, whose written pages are logged while a guest migrates.
 pub(super) type GuestMemory = GuestMemoryMmap<RegionLog>;
@@ -27,7 +28,7 @@ pub(super) const MEMORY_SLOTS_MAX: u64 = 509;
 
 /// Where one region lies in the front end's address space and in the guest's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Mapping {
+struct Place {
     user_addr: u64,
     guest_addr: u64,
     bytes: u64,
@@ -37,14 +38,15 @@ struct Mapping {
 #[derive(Debug, Clone)]
 pub(super) struct MemoryTable {
     memory: Arc<GuestMemory>,
-    mappings: Vec<Mapping>,
+    places: Vec<Place>,
     log: Arc<DirtyLog>,
+    sharer: Arc<Sharer>,
 }
 
 impl MemoryTable {
-    /// No memory at all; pages of what comes are marked in this log.
-    pub(super) fn new(log: Arc<DirtyLog>) -> Self {
-        Self { memory: Arc::new(GuestMemory::new()), mappings: Vec::new(), log }
+    /// No memory at all; what comes is this front end's, and its pages are marked in this log.
+    pub(super) fn new(log: Arc<DirtyLog>, sharer: Arc<Sharer>) -> Self {
+        Self { memory: Arc::new(GuestMemory::new()), places: Vec::new(), log, sharer }
     }
 
     /// The memory to use for what starts now.
@@ -61,9 +63,9 @@ impl MemoryTable {
         if regions.len() != files.len() {
             return Err(invalid("as many descriptors as regions are needed"));
         }
-        let mut table = Self::new(self.log.clone());
+        let mut table = Self::new(self.log.clone(), self.sharer.clone());
         for (region, file) in regions.iter().zip(files) {
-            table = table.with(region, file)?;
+            table = table.with(region, &file)?;
         }
         Ok(table)
     }
@@ -74,36 +76,34 @@ impl MemoryTable {
         region: &VhostUserSingleMemoryRegion,
         file: File,
     ) -> io::Result<Self> {
-        if self.mappings.len() as u64 >= MEMORY_SLOTS_MAX {
+        if self.places.len() as u64 >= MEMORY_SLOTS_MAX {
             return Err(invalid("no memory slot is free"));
         }
-        self.with(region, file)
+        self.with(region, &file)
     }
 
-    fn with(&self, region: &VhostUserMemoryRegion, file: File) -> io::Result<Self> {
-        let mapping = Mapping {
+    fn with(&self, region: &VhostUserMemoryRegion, file: &File) -> io::Result<Self> {
+        let place = Place {
             user_addr: region.user_addr,
             guest_addr: region.guest_phys_addr,
             bytes: region.memory_size,
         };
-        if mapping.user_addr.checked_add(mapping.bytes).is_none() {
+        if place.user_addr.checked_add(place.bytes).is_none() {
             return Err(invalid("region wraps around the address space"));
         }
-        check_length(&file, region)?;
-        let bytes = usize::try_from(mapping.bytes).map_err(io::Error::other)?;
-        let log = RegionLog::new(self.log.clone(), mapping.guest_addr);
-        let mapped = MmapRegionBuilder::new_with_bitmap(bytes, log)
-            .with_file_offset(FileOffset::new(file, region.mmap_offset))
-            .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
-            .with_mmap_flags(libc::MAP_NORESERVE | libc::MAP_SHARED)
-            .build()
-            .map_err(io::Error::other)?;
-        let region = GuestRegionMmap::new(mapped, GuestAddress(mapping.guest_addr))
+        let mapped = Mapping::new(file, region.mmap_offset, region.memory_size, &self.sharer)?;
+        let (start, bytes) = (mapped.start(), mapped.bytes());
+        let log = RegionLog::new(self.log.clone(), place.guest_addr, mapped);
+        let builder = MmapRegionBuilder::new_with_bitmap(bytes, log);
+        // SAFETY: mapped for that many bytes as long as the log, which the region keeps.
+        let mapped = unsafe { builder.with_raw_mmap_pointer(start) };
+        let mapped = mapped.with_mmap_prot(PROTECTION).build().map_err(io::Error::other)?;
+        let region = GuestRegionMmap::new(mapped, GuestAddress(place.guest_addr))
             .ok_or_else(|| invalid("region wraps around the guest's address space"))?;
         let memory = self.memory.insert_region(Arc::new(region)).map_err(io::Error::other)?;
-        let mut mappings = self.mappings.clone();
-        mappings.push(mapping);
-        Ok(Self { memory: Arc::new(memory), mappings, log: self.log.clone() })
+        let mut places = self.places.clone();
+        places.push(place);
+        Ok(Self { memory: Arc::new(memory), places, ..self.clone() })
     }
 
     /// REM_MEM_REG: without the region at this place.
@@ -113,34 +113,23 @@ impl MemoryTable {
             .memory
             .remove_region(GuestAddress(region.guest_phys_addr), size)
             .map_err(io::Error::other)?;
-        let mut mappings = self.mappings.clone();
-        mappings.retain(|mapping| mapping.guest_addr != region.guest_phys_addr);
-        Ok(Self { memory: Arc::new(memory), mappings, log: self.log.clone() })
+        let mut places = self.places.clone();
+        places.retain(|place| place.guest_addr != region.guest_phys_addr);
+        Ok(Self { memory: Arc::new(memory), places, ..self.clone() })
     }
 
     /// The first guest address behind all regions.
     pub(super) fn end(&self) -> u64 {
-        self.mappings.iter().map(|mapping| mapping.guest_addr + mapping.bytes).max().unwrap_or(0)
+        self.places.iter().map(|place| place.guest_addr + place.bytes).max().unwrap_or(0)
     }
 
     /// The guest address of what the front end has at this address of its own.
     pub(super) fn to_guest(&self, user_addr: u64) -> Option<u64> {
-        self.mappings.iter().find_map(|mapping| {
-            let offset = user_addr.checked_sub(mapping.user_addr)?;
-            (offset < mapping.bytes).then(|| mapping.guest_addr + offset)
+        self.places.iter().find_map(|place| {
+            let offset = user_addr.checked_sub(place.user_addr)?;
+            (offset < place.bytes).then(|| place.guest_addr + offset)
         })
     }
-}
-
-/// See that the file has all of the region: touching what it has not would end the process with
-/// SIGBUS. A front end that cuts the file short later can still do that; only it has the means.
-fn check_length(file: &File, region: &VhostUserMemoryRegion) -> io::Result<()> {
-    let metadata = file.metadata()?;
-    let end = region.mmap_offset.checked_add(region.memory_size);
-    if metadata.is_file() && end.is_none_or(|end| end > metadata.len()) {
-        return Err(invalid("region reaches past the end of its file"));
-    }
-    Ok(())
 }
 
 /// Mark guest memory that was written behind `vm-memory`'s back (by the kernel, into iovecs).

@@ -11,10 +11,13 @@
 mod chain;
 mod config;
 mod connection;
+mod control;
 mod dirty;
 mod disk;
 mod door;
+mod mapping;
 mod memory;
+mod patience;
 mod request;
 mod ring;
 mod serve;

@@ -36,16 +36,17 @@ const LEGACY_FLUSH_OUT: u32 = 5;
 pub(super) struct Terms {
     /// Feature bits that both sides agreed on.
     features: u64,
-    /// The driver asked for write-back caching, or cannot ask for anything else.
+    /// Writes may be answered before they are durable.
     writeback: bool,
 }
 
 impl Terms {
     /// The terms of a driver that accepted these features and finds `writeback` in the
-    /// configuration space. Without CONFIG_WCE it cannot look there, and FLUSH alone means
-    /// write-back (5.2.5.2); what the byte says is left for the next driver.
-    pub(super) fn of(features: u64, writeback: bool) -> Self {
-        Self { features, writeback: writeback || !has(features, VIRTIO_BLK_F_CONFIG_WCE) }
+    /// configuration space. Without CONFIG_WCE it cannot look there, and has what the operator
+    /// `chose`; what the byte says is left for the next driver.
+    pub(super) fn of(features: u64, writeback: bool, chose: bool) -> Self {
+        let can_choose = has(features, VIRTIO_BLK_F_CONFIG_WCE);
+        Self { features, writeback: if can_choose { writeback } else { chose } }
     }
 
     /// Writes must be durable when they complete (5.2.6.2): write-through, or no FLUSH to ask for it.
@@ -243,9 +244,6 @@ fn plan_discard(
         return Err(Outcome::Unsupported);
     }
     let (offset_bytes, bytes) = segment.range(disk, request, IoType::Discard)?;
-    if bytes == 0 {
-        return Err(Outcome::Done);
-    }
     Ok(OpKind::Discard { offset_bytes, bytes })
 }
 
@@ -260,9 +258,6 @@ fn plan_write_zeroes(
         return Err(Outcome::Unsupported);
     }
     let (offset_bytes, bytes) = segment.range(disk, request, IoType::WriteZeroes)?;
-    if bytes == 0 {
-        return Err(Outcome::Done);
-    }
     let may_unmap = segment.flags != 0;
     Ok(OpKind::WriteZeroes { offset_bytes, bytes, may_unmap, fua: terms.fua() })
 }
@@ -355,6 +350,11 @@ impl Request {
         self.what
     }
 
+    /// Whether the image writes the guest's memory for it.
+    pub(super) fn is_read(&self) -> bool {
+        matches!(self.what, What::Io { iotype: IoType::Read, .. })
+    }
+
     /// When it was taken from the ring.
     pub(super) fn taken(&self) -> Instant {
         self.taken
@@ -363,7 +363,7 @@ impl Request {
     /// Write the status byte and make the used entry, the two from one outcome.
     pub(super) fn finish(self, outcome: Outcome) -> Used {
         let [status, ..] = outcome.status().to_le_bytes();
-        if matches!(self.what, What::Io { iotype: IoType::Read, .. }) {
+        if self.is_read() {
             for piece in self.data() {
                 mark_dirty(&self.memory, piece.addr, u64::from(piece.bytes));
             }

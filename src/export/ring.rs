@@ -3,7 +3,7 @@
 //! Knows: split virtqueues (virtio 1.3 section 2.7) through `virtio-queue`. Must not know: what a
 //! chain asks for. Invariants: a head is fetched at most once per avail entry; nothing the driver
 //! writes makes a fetch longer than the queue; a ring that lies is broken once and for all until
-//! it is started again.
+//! it is started again, while one whose memory went away goes on when that comes back.
 
 use std::fs::File;
 use std::sync::atomic::Ordering;
@@ -61,6 +61,10 @@ pub(super) struct Ring {
     /// Used entries were added since the last notification was considered.
     unannounced: bool,
     broken: Option<BadRing>,
+    /// The memory that the ring lies in is not there now.
+    misplaced: bool,
+    /// Used entries that wait for it.
+    kept: Vec<Used>,
 }
 
 impl Ring {
@@ -94,6 +98,8 @@ impl Ring {
             err,
             unannounced: false,
             broken: None,
+            misplaced: false,
+            kept: Vec::new(),
         };
         ring.set_call(call);
         Ok(ring)
@@ -132,38 +138,59 @@ impl Ring {
         self.err = err;
     }
 
-    /// The memory under the ring changed.
+    /// The memory under the ring changed. QEMU takes a region out and puts it back when it changes
+    /// the region's size; what became of requests meanwhile is told then.
     pub(super) fn check_place(&mut self, memory: &GuestMemory) {
-        if self.broken.is_none() && !self.queue.is_valid(memory) {
-            self.set_broken(BadRing::Place);
+        let was_misplaced = std::mem::replace(&mut self.misplaced, !self.queue.is_valid(memory));
+        if self.misplaced && !was_misplaced {
+            log::warn!("queue {}: its memory has gone: it waits for it", self.index);
+            self.err.as_ref().map(signal);
+        }
+        if !self.misplaced {
+            for used in std::mem::take(&mut self.kept) {
+                self.push(memory, used);
+            }
         }
     }
 
     /// Whether heads may be fetched.
     pub(super) fn is_usable(&self) -> bool {
-        self.broken.is_none()
+        self.broken.is_none() && !self.misplaced
     }
 
-    /// Append every head that is available now; at most as many as the queue has descriptors.
+    /// Append every head that is available now, up to the first lie; at most as many as the queue
+    /// has descriptors.
     pub(super) fn fetch(&mut self, memory: &GuestMemory, heads: &mut Vec<u16>) {
         let _ = self.queue.disable_notification(memory);
         let size = self.queue.size();
         let mut bad = None;
         match self.queue.iter(memory) {
             Err(_) => bad = Some(BadRing::AvailIndex),
-            Ok(available) => {
-                for head in available.map(|chain| chain.head_index()) {
-                    if head >= size {
-                        bad = Some(BadRing::Head(head));
-                        break;
+            Ok(mut available) => {
+                while let Some(head) = available.next().map(|chain| chain.head_index()) {
+                    if head < size {
+                        heads.push(head);
+                        continue;
                     }
-                    heads.push(head);
+                    // What came before it is served first.
+                    if heads.is_empty() {
+                        bad = Some(BadRing::Head(head));
+                    } else {
+                        available.go_to_previous_position();
+                    }
+                    break;
                 }
             }
         }
         if let Some(bad) = bad {
             self.set_broken(bad);
         }
+    }
+
+    /// Leave the last `count` heads that were fetched in the ring, to be fetched again.
+    pub(super) fn put_back(&mut self, count: u16) {
+        let next_avail = self.queue.next_avail().wrapping_sub(count);
+        self.queue.set_next_avail(next_avail);
     }
 
     /// Ask for kicks again. True if something became available meanwhile.
@@ -177,8 +204,11 @@ impl Ring {
         }
     }
 
-    /// Put an entry on the used ring.
+    /// Put an entry on the used ring, or keep it until there is one.
     pub(super) fn push(&mut self, memory: &GuestMemory, used: Used) {
+        if self.misplaced {
+            return self.kept.push(used);
+        }
         match self.queue.add_used(memory, used.head, used.bytes) {
             Ok(()) => self.unannounced = true,
             Err(_) => self.set_broken(BadRing::Used),

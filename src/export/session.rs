@@ -2,8 +2,8 @@
 //!
 //! Knows: the vhost-user protocol (QEMU's docs/interop/vhost-user.rst) as the `vhost` crate decodes
 //! it. Must not know: guest requests. Invariants: nothing outlives the session, because dropping it
-//! stops every worker; no message waits for a guest's request longer than a worker's stop may take;
-//! a message that is refused changes nothing.
+//! stops every worker; no message waits for a guest's request longer than [`patience`](super::patience)
+//! allows; a message that is refused changes nothing, unless because a worker did not answer.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -20,15 +20,18 @@ use vhost::vhost_user::message::{
 use vhost::vhost_user::{
     Backend, Error, GpuBackend, Result, VhostUserBackendReqHandlerMut as RequestHandler,
 };
-use virtio_bindings::virtio_blk::VIRTIO_BLK_F_CONFIG_WCE;
+use virtio_bindings::virtio_blk::{VIRTIO_BLK_F_CONFIG_WCE, VIRTIO_BLK_F_FLUSH};
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 
 use super::config::{WRITEBACK_OFFSET, config_space, features, has, read_config};
+use super::control::{Change, End, Worker};
 use super::dirty::DirtyLog;
 use super::disk::{Disk, QUEUE_SIZE_MAX};
+use super::mapping::Sharer;
 use super::memory::{MEMORY_SLOTS_MAX, MemoryTable};
+use super::patience::Patience;
 use super::ring::RingSetup;
-use super::worker::{Change, End, STOP_TIMEOUT, Worker, WorkerSetup};
+use super::worker::WorkerSetup;
 
 /// What the front end has said about one queue.
 #[derive(Debug, Default)]
@@ -53,14 +56,20 @@ pub(super) struct Session {
     /// REPLY_ACK is negotiated.
     acknowledges: bool,
     log: Arc<DirtyLog>,
+    /// The front end, of whom all memory is.
+    sharer: Arc<Sharer>,
     table: MemoryTable,
     vrings: Vec<Vring>,
     /// The `writeback` byte of the configuration space.
     writeback: Arc<AtomicBool>,
+    /// When the first ring began to stop of those that stopped since a ring was started, if the
+    /// image did not let it end.
+    stuck_since: Option<Instant>,
 }
 
 impl Session {
-    pub(super) fn new(disk: Arc<Disk>) -> Self {
+    /// A session with a front end that has said nothing yet.
+    pub(super) fn new(disk: Arc<Disk>, sharer: Arc<Sharer>) -> Self {
         let vrings =
             std::iter::repeat_with(Vring::default).take(disk.options.num_queues.into()).collect();
         let writeback = Arc::new(AtomicBool::new(disk.options.writeback));
@@ -70,10 +79,12 @@ impl Session {
             owned: false,
             features: 0,
             acknowledges: false,
-            table: MemoryTable::new(log.clone()),
+            table: MemoryTable::new(log.clone(), sharer.clone()),
+            sharer,
             log,
             vrings,
             writeback,
+            stuck_since: None,
         }
     }
 
@@ -101,11 +112,17 @@ impl Session {
     }
 
     /// Use another memory table, and see that no ring uses the old one.
-    fn set_table(&mut self, table: MemoryTable) {
-        for worker in self.vrings.iter().filter_map(|vring| vring.worker.as_ref()) {
-            worker.tell(Change::Memory(table.memory().clone()));
-        }
+    fn set_table(&mut self, table: MemoryTable) -> Result<()> {
         self.table = table;
+        let memory = self.table.memory();
+        self.tell_all(|| Change::Memory(memory.clone()))
+    }
+
+    /// Make a change to every running ring, also to those behind one that does not answer.
+    fn tell_all(&self, change: impl Fn() -> Change) -> Result<()> {
+        let workers = self.vrings.iter().filter_map(|vring| vring.worker.as_ref());
+        let told: Vec<_> = workers.map(|worker| worker.tell(change())).collect();
+        told.into_iter().collect::<std::io::Result<()>>().map_err(Error::ReqHandlerError)
     }
 
     /// Start the ring's worker. The ring starts on its kick descriptor, as in libvhost-user; it
@@ -144,18 +161,37 @@ impl Session {
         };
         let worker = Worker::start(setup).map_err(Error::ReqHandlerError)?;
         self.vrings[usize::from(index)].worker = Some(worker);
+        self.stuck_since = None;
+        Ok(())
+    }
+
+    /// Stop a ring, if it runs; everything it took is answered.
+    fn stop(&mut self, index: u32) -> Result<()> {
+        let now = Instant::now();
+        let patience = Patience::to_drain(now, self.stuck_since);
+        let vring = self.vring(index)?;
+        let Some(worker) = vring.worker.take() else {
+            return Ok(());
+        };
+        let stopped = worker.stop(End::Drain, patience).map_err(Error::ReqHandlerError)?;
+        vring.next_avail = stopped.next_avail;
+        if stopped.is_stuck {
+            self.stuck_since.get_or_insert(now);
+        }
         Ok(())
     }
 
     /// End every ring at once, without another word to the driver. Waits for all of them together
     /// as long as for one.
     fn abandon(&mut self) {
+        let patience = Patience::to_abandon(Instant::now());
         for worker in self.vrings.iter().filter_map(|vring| vring.worker.as_ref()) {
-            worker.end(End::Abandon);
+            worker.end(End::Abandon, patience);
         }
-        let deadline = Instant::now() + STOP_TIMEOUT;
         for worker in self.vrings.iter_mut().filter_map(|vring| vring.worker.take()) {
-            worker.ended_by(deadline);
+            if let Err(error) = worker.ended(patience) {
+                log::error!("disk {}: {error}", self.disk.options.id);
+            }
         }
     }
 }
@@ -211,7 +247,7 @@ impl RequestHandler for Session {
         self.log.enable(acked & VhostUserVirtioFeatures::LOG_ALL.bits() != 0);
         if acked & VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits() == 0 {
             for index in 0..self.vrings.len() {
-                self.set_enabled(index, true);
+                self.set_enabled(index, true)?;
             }
         }
         Ok(())
@@ -224,7 +260,7 @@ impl RequestHandler for Session {
         _postcopy: Option<bool>,
     ) -> Result<Option<Vec<VhostUserMemoryRegionBase>>> {
         let table = self.table.with_only(regions, files).map_err(Error::ReqHandlerError)?;
-        self.set_table(table);
+        self.set_table(table)?;
         Ok(None)
     }
 
@@ -264,10 +300,8 @@ impl RequestHandler for Session {
 
     /// Stops the ring; everything it took is answered first.
     fn get_vring_base(&mut self, index: u32) -> Result<VhostUserVringState> {
+        self.stop(index)?;
         let vring = self.vring(index)?;
-        if let Some(worker) = vring.worker.take() {
-            vring.next_avail = worker.stop(End::Drain);
-        }
         vring.call = None;
         vring.err = None;
         Ok(VhostUserVringState::new(index, vring.next_avail.into()))
@@ -277,10 +311,7 @@ impl RequestHandler for Session {
         let Some(kick) = fd else {
             return unsupported("rings without a kick descriptor");
         };
-        let vring = self.vring(index.into())?;
-        if let Some(worker) = vring.worker.take() {
-            vring.next_avail = worker.stop(End::Drain);
-        }
+        self.stop(index.into())?;
         self.start(index, kick)
     }
 
@@ -288,7 +319,7 @@ impl RequestHandler for Session {
         let vring = self.vring(index.into())?;
         let copy = duplicate(fd.as_ref())?;
         if let Some(worker) = &vring.worker {
-            worker.tell(Change::Call(copy));
+            worker.tell(Change::Call(copy)).map_err(Error::ReqHandlerError)?;
         }
         vring.call = fd;
         Ok(())
@@ -298,7 +329,7 @@ impl RequestHandler for Session {
         let vring = self.vring(index.into())?;
         let copy = duplicate(fd.as_ref())?;
         if let Some(worker) = &vring.worker {
-            worker.tell(Change::Err(copy));
+            worker.tell(Change::Err(copy)).map_err(Error::ReqHandlerError)?;
         }
         vring.err = fd;
         Ok(())
@@ -329,12 +360,15 @@ impl RequestHandler for Session {
     /// Also for queues that were never set up: QEMU enables them all.
     fn set_vring_enable(&mut self, index: u32, enable: bool) -> Result<()> {
         self.vring(index)?;
-        self.set_enabled(index as usize, enable);
-        Ok(())
+        self.set_enabled(index as usize, enable)
     }
 
     fn get_config(&mut self, offset: u32, size: u32, _: VhostUserConfigFlags) -> Result<Vec<u8>> {
-        let space = config_space(&self.disk, self.writeback.load(Ordering::Relaxed));
+        // Without FLUSH there is no write-back to choose (virtio 1.3 section 5.2.5.2).
+        let can_flush = has(self.features, VIRTIO_BLK_F_FLUSH);
+        let can_choose = has(self.features, VIRTIO_BLK_F_CONFIG_WCE);
+        let writeback = self.writeback.load(Ordering::Relaxed) && (can_flush || !can_choose);
+        let space = config_space(&self.disk, writeback);
         Ok(read_config(&space, offset, size))
     }
 
@@ -362,14 +396,13 @@ impl RequestHandler for Session {
         _postcopy: Option<bool>,
     ) -> Result<Option<VhostUserMemoryRegionBase>> {
         let table = self.table.with_added(region, fd).map_err(Error::ReqHandlerError)?;
-        self.set_table(table);
+        self.set_table(table)?;
         Ok(None)
     }
 
     fn remove_mem_region(&mut self, region: &VhostUserSingleMemoryRegion) -> Result<()> {
         let table = self.table.without(region).map_err(Error::ReqHandlerError)?;
-        self.set_table(table);
-        Ok(())
+        self.set_table(table)
     }
 
     fn set_backend_req_fd(&mut self, _backend: Backend) {
@@ -411,19 +444,17 @@ impl RequestHandler for Session {
     }
 
     fn set_log_base(&mut self, log: &VhostUserLog, file: File) -> Result<()> {
-        let set = self.log.set_bits(file, log.mmap_offset, log.mmap_size, self.table.end());
+        let (offset, bytes, covers) = (log.mmap_offset, log.mmap_size, self.table.end());
+        let set = self.log.set_bits(&file, offset, bytes, covers, &self.sharer);
         set.map_err(Error::ReqHandlerError)
     }
 }
 
 impl Session {
-    fn set_enabled(&mut self, index: usize, enabled: bool) {
-        let Some(vring) = self.vrings.get_mut(index) else {
-            return;
-        };
+    fn set_enabled(&mut self, index: usize, enabled: bool) -> Result<()> {
+        let vring = self.vrings.get_mut(index).ok_or(Error::InvalidParam)?;
         vring.enabled = enabled;
-        if let Some(worker) = &vring.worker {
-            worker.tell(Change::Enable(enabled));
-        }
+        let told = vring.worker.as_ref().map(|worker| worker.tell(Change::Enable(enabled)));
+        told.unwrap_or(Ok(())).map_err(Error::ReqHandlerError)
     }
 }

@@ -2,59 +2,35 @@
 //!
 //! Knows: a started [`Ring`], a [`Channel`] of its own, and how to wait for either. Must not know:
 //! vhost-user. Invariants: the ring belongs to this thread alone while it is started, and the
-//! control thread talks to it by [`Change`]; every head that was fetched gets one used entry, with
-//! no early return between the two, unless the front end is gone; changes are in force when
-//! [`Worker::tell`] returns.
+//! control thread talks to it by [`Change`]; every head that was taken gets one used entry, with
+//! no early return between the two, unless the front end is gone; what the image does not end in
+//! time when the ring stops is answered all the same, and its end is then not heard of.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+use vmm_sys_util::eventfd::EventFd;
 
 use super::chain::walk;
+use super::control::Change;
 use super::disk::{Disk, IoFailure, QUEUE_SIZE_MAX};
 use super::memory::GuestMemory;
+use super::patience::Patience;
 use super::request::{Outcome, Parsed, Request, Terms, Used, What, parse};
 use super::ring::{Ring, RingSetup};
 use super::stats::Ended;
 use crate::block::{Channel, Completion, Op, OpKind, Ticket};
+use crate::errno::Errno;
 
-/// How long a worker may take to finish what is at the image before it is left to itself. QEMU's
-/// main loop waits for the answer, which is to come within a second.
-pub(super) const STOP_TIMEOUT: Duration = Duration::from_millis(800);
-/// How long a worker that was left to itself may take to hear of it.
-const ABANDON_TIMEOUT: Duration = Duration::from_millis(100);
-
-/// What the control thread may change about a running ring.
-#[derive(Debug)]
-pub(super) enum Change {
-    /// SET_VRING_ENABLE.
-    Enable(bool),
-    /// SET_VRING_CALL.
-    Call(Option<File>),
-    /// SET_VRING_ERR.
-    Err(Option<File>),
-    /// The memory table changed.
-    Memory(Arc<GuestMemory>),
-    /// Take nothing more, and end when everything that was taken has ended.
-    End,
-}
-
-/// What becomes of requests that were taken when a worker ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
-    /// GET_VRING_BASE: they are answered.
-    Drain,
-    /// The front end is gone or resets the device: the ring is not touched any more.
-    Abandon,
-}
+/// How many bytes are asked of the image between two looks at what else there is to do. An image
+/// may do all of it at once.
+const ROUND_BYTES: u64 = 16 << 20;
 
 /// What a worker needs to start.
 #[derive(Debug)]
@@ -70,118 +46,20 @@ pub(super) struct WorkerSetup {
     pub(super) writeback: Arc<AtomicBool>,
 }
 
-/// The control thread's end of a running worker.
-#[derive(Debug)]
-pub(super) struct Worker {
-    name: String,
-    changes: Sender<(Change, SyncSender<()>)>,
-    wake: EventFd,
-    next_avail: Arc<AtomicU16>,
-    abandoned: Arc<AtomicBool>,
-    ended: Receiver<()>,
-    thread: JoinHandle<()>,
-}
-
-impl Worker {
-    /// Start a worker; returns when it serves, or with the reason why it cannot.
-    pub(super) fn start(setup: WorkerSetup) -> io::Result<Self> {
-        let name = format!("{}/{}", setup.disk.options.id, setup.ring.index);
-        let (changes, changes_in) = channel();
-        let (ended_in, ended) = channel();
-        let (ready_in, ready) = sync_channel(1);
-        let wake = EventFd::new(EFD_NONBLOCK)?;
-        let next_avail = Arc::new(AtomicU16::new(setup.ring.next_avail));
-        let abandoned = Arc::new(AtomicBool::new(false));
-        let shared = Shared {
-            changes: changes_in,
-            wake: wake.try_clone()?,
-            next_avail: next_avail.clone(),
-            abandoned: abandoned.clone(),
-        };
-        let thread = std::thread::Builder::new().name(name.clone()).spawn(move || {
-            match Loop::new(setup, shared) {
-                Ok(mut serving) => {
-                    let _ = ready_in.send(Ok(()));
-                    while serving.turn() {}
-                }
-                Err(error) => {
-                    let _ = ready_in.send(Err(error));
-                }
-            }
-            let _ = ended_in.send(());
-        })?;
-        match ready.recv() {
-            Ok(Ok(())) => Ok(Self { name, changes, wake, next_avail, abandoned, ended, thread }),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(io::Error::other("the worker ended while it started")),
-        }
-    }
-
-    /// Make a change; it is in force when this returns.
-    pub(super) fn tell(&self, change: Change) {
-        if self.send(change).recv_timeout(STOP_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
-            log::error!("worker {} does not answer", self.name);
-        }
-    }
-
-    /// Ask for a change; what is returned tells when it is in force, or that the worker has ended.
-    fn send(&self, change: Change) -> Receiver<()> {
-        let (done, is_done) = sync_channel(1);
-        if self.changes.send((change, done)).is_ok() {
-            let _ = self.wake.write(1);
-        }
-        is_done
-    }
-
-    /// Stop it by [`end`](Self::end) and [`ended_by`](Self::ended_by). Returns the avail index that
-    /// comes next.
-    pub(super) fn stop(self, how: End) -> u16 {
-        let deadline = Instant::now() + STOP_TIMEOUT;
-        self.end(how);
-        self.ended_by(deadline)
-    }
-
-    /// Ask it to take nothing more and to end.
-    pub(super) fn end(&self, how: End) {
-        if how == End::Abandon {
-            self.abandoned.store(true, Ordering::Release);
-        }
-        self.send(Change::End);
-    }
-
-    /// Wait until it has ended. Returns the avail index that comes next.
-    ///
-    /// Requests that are at the image after the deadline are left behind: the worker waits for
-    /// them without touching the ring any more.
-    pub(super) fn ended_by(self, deadline: Instant) -> u16 {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if self.ended.recv_timeout(left) == Err(RecvTimeoutError::Timeout) {
-            log::error!("worker {}: requests are stuck at the image and left behind", self.name);
-            self.abandoned.store(true, Ordering::Release);
-            // A worker that does not answer even this is inside the image's code and sees the flag
-            // when it comes out, before it touches the ring.
-            let _ = self.send(Change::End).recv_timeout(ABANDON_TIMEOUT);
-        } else {
-            let _ = self.thread.join();
-        }
-        self.next_avail.load(Ordering::Acquire)
-    }
-}
-
 const KICK: u64 = 0;
 const WAKE: u64 = 1;
 const CHANNEL: u64 = 2;
 
 /// The thread's end of what it shares with the control thread.
-struct Shared {
-    changes: Receiver<(Change, SyncSender<()>)>,
-    wake: EventFd,
-    next_avail: Arc<AtomicU16>,
-    abandoned: Arc<AtomicBool>,
+pub(super) struct Shared {
+    pub(super) changes: Receiver<(Change, SyncSender<()>)>,
+    pub(super) wake: EventFd,
+    pub(super) next_avail: Arc<AtomicU16>,
+    pub(super) abandoned: Arc<AtomicBool>,
 }
 
 /// What the thread owns.
-struct Loop {
+pub(super) struct Loop {
     disk: Arc<Disk>,
     memory: Arc<GuestMemory>,
     ring: Ring,
@@ -193,7 +71,10 @@ struct Loop {
     in_flight: Vec<Option<Request>>,
     in_flight_count: usize,
     enabled: bool,
-    draining: bool,
+    /// Set while the ring stops.
+    draining: Option<Patience>,
+    /// Requests that were answered although they are still at the image.
+    pub(super) given_up: usize,
     /// The ring must not be touched any more.
     abandoned: Arc<AtomicBool>,
     changes: Receiver<(Change, SyncSender<()>)>,
@@ -207,7 +88,7 @@ struct Loop {
 }
 
 impl Loop {
-    fn new(setup: WorkerSetup, shared: Shared) -> io::Result<Self> {
+    pub(super) fn new(setup: WorkerSetup, shared: Shared) -> io::Result<Self> {
         let queue = setup.ring.index;
         let size = usize::from(setup.ring.size);
         let ring =
@@ -235,7 +116,8 @@ impl Loop {
             in_flight: std::iter::repeat_with(|| None).take(size).collect(),
             in_flight_count: 0,
             enabled: setup.enabled,
-            draining: false,
+            draining: None,
+            given_up: 0,
             abandoned: shared.abandoned,
             changes: shared.changes,
             wake: shared.wake,
@@ -248,16 +130,17 @@ impl Loop {
     }
 
     /// One round. False when the worker has ended.
-    fn turn(&mut self) -> bool {
+    pub(super) fn turn(&mut self) -> bool {
         self.take_changes();
         let reaped = self.reap();
         let fetched = self.fetch();
         self.channel.commit();
         let reaped = self.reap() || reaped;
+        self.give_up();
         if !self.is_abandoned() {
             self.ring.announce(&self.memory);
         }
-        if self.draining && self.in_flight_count == 0 {
+        if self.draining.is_some() && self.in_flight_count == 0 {
             return false;
         }
         let busy = reaped || fetched || (self.may_fetch() && self.ring.rearm(&self.memory));
@@ -277,7 +160,7 @@ impl Loop {
                     self.ring.check_place(&memory);
                     self.memory = memory;
                 }
-                Change::End => self.draining = true,
+                Change::End(patience) => self.draining = Some(patience),
             }
             let _ = done.send(());
         }
@@ -288,59 +171,69 @@ impl Loop {
     }
 
     fn may_fetch(&self) -> bool {
-        self.enabled && !self.draining && self.ring.is_usable()
+        self.enabled && self.draining.is_none() && !self.is_abandoned() && self.ring.is_usable()
     }
 
-    /// Take every request that is available. True if there was one.
+    /// Take requests that are available, up to [`ROUND_BYTES`]. True if there was one.
     fn fetch(&mut self) -> bool {
         if !self.may_fetch() {
             return false;
         }
         let mut heads = std::mem::take(&mut self.heads);
         self.ring.fetch(&self.memory, &mut heads);
-        self.next_avail.store(self.ring.next_avail(), Ordering::Release);
-        let any = !heads.is_empty();
-        for head in heads.drain(..) {
-            self.take(head);
+        let (mut taken, mut asked_bytes) = (0, 0);
+        while taken < heads.len() && asked_bytes < ROUND_BYTES && !self.is_abandoned() {
+            asked_bytes += self.take(heads[taken]);
+            taken += 1;
         }
+        let left = u16::try_from(heads.len() - taken).unwrap_or(0);
+        self.ring.put_back(left);
+        self.next_avail.store(self.ring.next_avail(), Ordering::Release);
+        heads.clear();
         self.heads = heads;
-        any
+        taken > 0
     }
 
-    /// Take one request from the ring: it is submitted, or answered at once.
-    fn take(&mut self, head: u16) {
+    /// Take one request from the ring: it is submitted, or answered at once. Tells how many bytes
+    /// were asked of the image.
+    fn take(&mut self, head: u16) -> u64 {
         let ordinal = self.disk.next_ordinal();
         if self.in_flight[usize::from(head)].is_some() {
-            return self.refuse(head, &"the descriptor is in flight already");
+            self.refuse(head, &"the descriptor is in flight already");
+            return 0;
         }
-        let terms = Terms::of(self.features, self.writeback.load(Ordering::Relaxed));
+        let writeback = self.writeback.load(Ordering::Relaxed);
+        let terms = Terms::of(self.features, writeback, self.disk.options.writeback);
         let indirect = self.ring.indirect();
         match walk(&self.memory, self.ring.table(), head, indirect) {
             Err(bad) => self.refuse(head, &bad),
             Ok(chain) => match parse(&self.disk, terms, &self.memory, head, chain) {
-                Parsed::Submit(request, kind) => self.submit(request, kind, ordinal),
+                Parsed::Submit(request, kind) => return self.submit(request, kind, ordinal),
                 Parsed::Answer(request, outcome) => self.answer(request, outcome),
                 Parsed::Refuse(used) => {
                     self.disk.stats.malformed.fetch_add(1, Ordering::Relaxed);
-                    self.ring.push(&self.memory, used);
+                    self.push(used);
                 }
             },
         }
+        0
     }
 
     /// Answer a head that no request can be made of: one used entry that claims nothing.
     fn refuse(&mut self, head: u16, why: &dyn std::fmt::Display) {
         self.disk.stats.malformed.fetch_add(1, Ordering::Relaxed);
         log::debug!("queue {}: malformed chain at descriptor {head}: {why}", self.queue);
-        self.ring.push(&self.memory, Used { head, bytes: 0 });
+        self.push(Used { head, bytes: 0 });
     }
 
-    fn submit(&mut self, request: Request, kind: OpKind, ordinal: u64) {
+    fn submit(&mut self, request: Request, kind: OpKind, ordinal: u64) -> u64 {
         let head = request.head();
         self.in_flight[usize::from(head)] = Some(request);
         self.in_flight_count += 1;
-        let ticket = Ticket(u64::from(head));
-        self.channel.submit(Op { ticket, ordinal, queue: self.queue, kind });
+        let op = Op { ticket: Ticket(u64::from(head)), ordinal, queue: self.queue, kind };
+        let bytes = op.io().bytes;
+        self.channel.submit(op);
+        bytes
     }
 
     /// Answer every request that the node has ended. True if there was one.
@@ -363,13 +256,44 @@ impl Loop {
         any
     }
 
+    /// Answer what a ring that stops does not wait for any more. Its memory stays mapped, because
+    /// the op at the image keeps it; its end finds nothing to answer.
+    fn give_up(&mut self) {
+        let Some(patience) = self.draining else {
+            return;
+        };
+        let (now, before) = (Instant::now(), self.given_up);
+        for slot in 0..self.in_flight.len() {
+            let is_over = |request: &mut Request| patience.is_over(request.is_read(), now);
+            if let Some(request) = self.in_flight[slot].take_if(is_over) {
+                self.in_flight_count -= 1;
+                self.given_up += 1;
+                self.answer(request, Outcome::Failed(Errno::EIO));
+            }
+        }
+        if self.given_up > before {
+            log::error!(
+                "disk {} queue {}: {} requests do not end at the image: failed, for the ring stops",
+                self.disk.options.id,
+                self.queue,
+                self.given_up - before
+            );
+        }
+    }
+
     fn answer(&mut self, request: Request, outcome: Outcome) {
         self.count(&request, outcome);
         if self.is_abandoned() {
             return;
         }
         let used = request.finish(outcome);
-        self.ring.push(&self.memory, used);
+        self.push(used);
+    }
+
+    fn push(&mut self, used: Used) {
+        if !self.is_abandoned() {
+            self.ring.push(&self.memory, used);
+        }
     }
 
     fn count(&self, request: &Request, outcome: Outcome) {
@@ -398,7 +322,12 @@ impl Loop {
 
     fn wait(&mut self) {
         let mut events = [EpollEvent::default(); 3];
-        let ready = match self.epoll.wait(-1, &mut events) {
+        let timeout_ms = self.draining.map_or(-1, |patience| {
+            // Rounded up, so that something is over when it wakes us.
+            let left = patience.next(Instant::now()) + Duration::from_millis(1);
+            i32::try_from(left.as_millis()).unwrap_or(i32::MAX)
+        });
+        let ready = match self.epoll.wait(timeout_ms, &mut events) {
             Ok(ready) => ready,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
             Err(error) => {

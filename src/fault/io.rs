@@ -40,7 +40,7 @@ impl IoType {
 }
 
 /// A set of request types.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct IoTypes(u8);
 
 impl IoTypes {

@@ -25,6 +25,17 @@ pub(super) enum Ended {
     Dropped(String),
 }
 
+/// What one step of a session came to.
+#[derive(Debug)]
+pub(super) enum Progress {
+    /// Nothing is left to do.
+    Nothing,
+    /// A message was answered at once.
+    Answered,
+    /// This command is to be run.
+    Run(Call),
+}
+
 /// A client.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -83,17 +94,17 @@ impl Connection {
         Ok(())
     }
 
-    /// Go on with the session until a command is to be run, or nothing is left to do.
-    pub(super) fn poll(&mut self, lookup: Lookup) -> Result<Option<Call>, Ended> {
-        while !self.is_stalled() {
-            match self.session.poll(lookup) {
-                None => break,
-                Some(Step::Send(message)) => self.send(&message)?,
-                Some(Step::HangUp(why)) => return Err(Ended::Dropped(why.to_owned())),
-                Some(Step::Run(call)) => return Ok(Some(call)),
-            }
+    /// Go on with the session by one message, unless the client must read first.
+    pub(super) fn step(&mut self, lookup: Lookup) -> Result<Progress, Ended> {
+        if self.is_stalled() {
+            return Ok(Progress::Nothing);
         }
-        Ok(None)
+        match self.session.poll(lookup) {
+            None => Ok(Progress::Nothing),
+            Some(Step::Send(message)) => self.send(&message).map(|()| Progress::Answered),
+            Some(Step::HangUp(why)) => Err(Ended::Dropped(why.to_owned())),
+            Some(Step::Run(call)) => Ok(Progress::Run(call)),
+        }
     }
 
     /// A command of this client is answered.

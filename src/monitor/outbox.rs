@@ -216,6 +216,8 @@ impl fmt::Debug for Reply {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use serde_json::json;
 
@@ -246,16 +248,17 @@ mod tests {
 
     #[test]
     fn a_storm_of_errors_takes_the_room_of_one_event_and_its_last_is_told_at_the_stop() {
-        let sink = EventSink::new().unwrap();
+        let (sink, now) = (EventSink::new().unwrap(), Instant::now());
         for number in 0..100_000 {
             let data = json!({ "device": "a", "operation": "read", "number": number });
-            sink.emit("BLOCK_IO_ERROR", Some(data));
+            let at = Duration::from_secs(number);
+            sink.outbox().emit(Event { name: "BLOCK_IO_ERROR", data: Some(data), at }, now);
         }
-        let mail = sink.outbox().take(Instant::now());
+        let mail = sink.outbox().take(now);
         assert_eq!(events(&mail).len(), 1);
         assert!(mail.look_again.is_some());
         sink.outbox().stop();
-        let mail = sink.outbox().take(Instant::now());
+        let mail = sink.outbox().take(now);
         assert!(mail.stopping);
         assert_eq!(events(&mail)[0].data.as_ref().unwrap()["number"], 99_999);
     }

@@ -1,11 +1,13 @@
 //! The thread of all sockets.
 //!
 //! Knows: who is connected, and whose turn it is. Must not know: the protocol (`session`), or how a
-//! command is run. Invariant: it waits in one place only, `epoll_wait`, except for an out-of-band
-//! command, which has promised to be short.
+//! command is run. Invariants: it waits in one place only, `epoll_wait`, except for an out-of-band
+//! command, which has promised to be short; a client that has much to say waits for the next turn
+//! after a bounded number of messages, and all others have theirs before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
+use std::mem;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll::{CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{Timespec, epoll};
 
-use super::connection::{Connection, Ended};
+use super::connection::{Connection, Ended, Progress};
 use super::listener::Listener;
 use super::outbox::{Mail, Outbox, Output, Reply};
 use super::session::Call;
@@ -35,6 +37,8 @@ pub(super) struct Server {
     /// By token, which is never used again.
     clients: BTreeMap<u64, Connection>,
     next_token: u64,
+    /// Clients with whose session to go on.
+    due: BTreeSet<u64>,
     /// When to accept again after the host had no descriptor left.
     accept_again: Option<Instant>,
     /// When a delayed event is due.
@@ -54,6 +58,9 @@ const OUTBOX_TOKEN: u64 = 0;
 
 /// Clients at a time; each costs a descriptor and some memory.
 const CLIENTS_MAX: usize = 64;
+
+/// Messages of one client that are answered or begun in one turn.
+const TURN_MESSAGES: usize = 64;
 
 /// How long clients may take, when the daemon ends, to read what was said.
 const FAREWELL: Duration = Duration::from_millis(200);
@@ -76,6 +83,7 @@ impl Server {
             listeners,
             clients: BTreeMap::new(),
             next_token,
+            due: BTreeSet::new(),
             accept_again: None,
             look_again: None,
             stopping: false,
@@ -90,6 +98,9 @@ impl Server {
             }
             self.resume_accepting();
             self.deliver();
+            for token in mem::take(&mut self.due) {
+                self.take_turn(token);
+            }
             if self.stopping {
                 return self.say_farewell();
             }
@@ -99,10 +110,13 @@ impl Server {
     /// Wait for something to happen, at most until `deadline`.
     fn wait(&self, deadline: Option<Instant>) -> Vec<(u64, EventFlags)> {
         let until = [deadline, self.look_again, self.accept_again].into_iter().flatten().min();
-        let timeout = until.map(|until| {
+        let mut timeout = until.map(|until| {
             let left = until.saturating_duration_since(Instant::now());
             Timespec::try_from(left).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 })
         });
+        if !self.due.is_empty() {
+            timeout = Some(Timespec { tv_sec: 0, tv_nsec: 0 });
+        }
         let mut events = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; 64];
         match epoll::wait(&self.epoll, &mut events[..], timeout.as_ref()) {
             Ok(ready) => {
@@ -130,19 +144,32 @@ impl Server {
             }),
         }
         if flags.intersects(EventFlags::HUP | EventFlags::ERR) && token > listeners {
+            // What it said before it went is still looked at.
+            self.take_turn(token);
             self.remove(token, &Ended::Gone);
         }
     }
 
-    /// Do something with a client, then go on with its session. Drops it if it must go.
+    /// Do something with a client, and have it get a turn. Drops it if it must go.
     fn serve(&mut self, token: u64, first: impl FnOnce(&mut Connection) -> Result<(), Ended>) {
         let Some(connection) = self.clients.get_mut(&token) else { return };
-        let served = first(connection).and_then(|()| match self.stopping {
+        match first(connection) {
+            Ok(()) => _ = self.due.insert(token),
+            Err(ended) => self.remove(token, &ended),
+        }
+    }
+
+    /// Go on with the session of a client for a while. Drops it if it must go.
+    fn take_turn(&mut self, token: u64) {
+        let Some(connection) = self.clients.get_mut(&token) else { return };
+        let more = match self.stopping {
             false => go_on(connection, token, &self.shared),
-            true => connection.write(),
-        });
-        if let Err(ended) = served {
-            return self.remove(token, &ended);
+            true => connection.write().map(|()| false),
+        };
+        match more {
+            Ok(true) => _ = self.due.insert(token),
+            Ok(false) => {}
+            Err(ended) => return self.remove(token, &ended),
         }
         let Some(flags) = connection.watch_anew() else { return };
         if let Err(error) =
@@ -218,7 +245,7 @@ impl Server {
         }
     }
 
-    /// Pass on what the outbox holds, and what comes of that.
+    /// Pass on what the outbox holds; before the end, until it is empty.
     fn deliver(&mut self) {
         loop {
             let mail = self.shared.outbox.take(Instant::now());
@@ -226,7 +253,7 @@ impl Server {
             self.stopping = mail.stopping;
             let empty = mail.output.is_empty();
             self.deliver_mail(mail);
-            if empty {
+            if empty || !self.stopping {
                 return;
             }
         }
@@ -241,7 +268,10 @@ impl Server {
                 Output::Answer(answer) => {
                     let (token, in_band) = (answer.client, answer.in_band);
                     let answer = message::response(answer.result, answer.id);
-                    self.serve(token, |connection| connection.answered(&answer, in_band));
+                    self.serve(token, |connection| {
+                        connection.answered(&answer, in_band)?;
+                        connection.write()
+                    });
                 }
                 Output::Event(event) => {
                     let event = message::event(event.name, event.data, event.at);
@@ -250,7 +280,7 @@ impl Server {
                     for token in tokens {
                         self.serve(token, |connection| {
                             connection.tell(&line);
-                            Ok(())
+                            connection.write()
                         });
                     }
                 }
@@ -262,6 +292,7 @@ impl Server {
     fn say_farewell(mut self) {
         let deadline = Instant::now() + FAREWELL;
         (self.look_again, self.accept_again) = (None, None);
+        self.due.clear();
         self.listeners.clear();
         if let Err(error) = epoll::delete(&self.epoll, self.shared.outbox.wake_fd()) {
             log::error!("monitor: epoll_ctl: {error}");
@@ -279,21 +310,24 @@ impl Server {
     }
 }
 
-/// Run what the session of a client wants run, and send what there is to send.
-fn go_on(connection: &mut Connection, token: u64, shared: &Shared) -> Result<(), Ended> {
+/// Run what the session of a client wants run, within the bounds of a turn, and send what there is
+/// to send. Tells whether there is more to do already.
+fn go_on(connection: &mut Connection, token: u64, shared: &Shared) -> Result<bool, Ended> {
     let lookup = |name: &str| shared.executor.lookup(name);
-    loop {
-        if let Some(call) = connection.poll(&lookup)? {
-            shared.run(token, call);
-            continue;
-        }
-        let stalled = connection.is_stalled();
-        connection.write()?;
-        // A client that has read what stalled it may have more to say.
-        if !stalled || connection.is_stalled() {
-            return Ok(());
+    let mut more = true;
+    for _ in 0..TURN_MESSAGES {
+        match connection.step(&lookup)? {
+            Progress::Run(call) => shared.run(token, call),
+            Progress::Answered => {}
+            Progress::Nothing => {
+                // A client that reads what stalls it may have more to say.
+                more = connection.is_stalled();
+                break;
+            }
         }
     }
+    connection.write()?;
+    Ok(more && !connection.is_stalled())
 }
 
 impl Shared {

@@ -75,11 +75,12 @@ impl Monitors {
     }
 
     fn end(&mut self) {
+        // While we listen nobody takes a path; afterwards a successor's could not be told from ours.
+        self.paths.clear();
         self.events.outbox().stop();
         for thread in self.threads.drain(..) {
             thread.end();
         }
-        self.paths.clear();
     }
 }
 

@@ -3,9 +3,14 @@
 //! Knows: its JSON shape. Must not know: what a disk's options mean; each member of a disk is the
 //! flag of that name. Invariant: a member that is not understood is an error, never ignored.
 
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value};
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use super::DiskSpec;
 use crate::monitor::Address;
@@ -19,72 +24,94 @@ pub(super) struct ConfigFile {
     pub(super) pidfile: Option<PathBuf>,
 }
 
+/// The longest file that is read, in bytes.
+const FILE_BYTES_MAX: u64 = 16 << 20;
+
 /// Read and understand a file.
 pub(super) fn read(path: &Path) -> Result<ConfigFile, String> {
     let at = format!("--config {}", path.display());
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{at}: {error}"))?;
+    let mut text = String::new();
+    File::open(path)
+        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text))
+        .map_err(|error| format!("{at}: {error}"))?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(format!("{at}: longer than {FILE_BYTES_MAX} bytes"));
+    }
     parse(&text).map_err(|error| format!("{at}: {error}"))
 }
 
-fn parse(text: &str) -> Result<ConfigFile, String> {
-    let Value::Object(members) = serde_json::from_str(text).map_err(|error| error.to_string())?
-    else {
-        return Err("expected an object with \"disks\", \"monitor\" and \"pidfile\"".to_owned());
-    };
-    let mut file = ConfigFile::default();
-    for (name, value) in members {
-        match (name.as_str(), value) {
-            ("disks", Value::Array(disks)) => file.disks = parse_disks(disks)?,
-            ("monitor", Value::Array(addresses)) => {
-                file.monitors =
-                    addresses.into_iter().map(parse_address).collect::<Result<_, _>>()?;
-            }
-            ("monitor", address @ Value::String(_)) => {
-                file.monitors = vec![parse_address(address)?]
-            }
-            ("pidfile", Value::String(path)) => file.pidfile = Some(path.into()),
-            ("disks", _) => return Err("\"disks\" must be a list of objects".to_owned()),
-            ("monitor", _) => return Err("\"monitor\" must be a list of addresses".to_owned()),
-            ("pidfile", _) => return Err("\"pidfile\" must be a path".to_owned()),
-            (other, _) => {
-                return Err(format!(
-                    "unknown member \"{other}\": expected \"disks\", \"monitor\" or \"pidfile\""
-                ));
-            }
-        }
-    }
-    Ok(file)
+/// The file's shape.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object with \"disks\", \"monitor\" and \"pidfile\"")]
+struct Shape {
+    #[serde(default)]
+    disks: Vec<Members>,
+    #[serde(default)]
+    monitor: Vec<String>,
+    pidfile: Option<PathBuf>,
 }
 
-fn parse_disks(disks: Vec<Value>) -> Result<Vec<(String, DiskSpec)>, String> {
-    let parse_one = |(index, disk)| {
+/// A disk's members, in order, none of them twice.
+#[derive(Debug)]
+struct Members(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(MembersVisitor)
+    }
+}
+
+struct MembersVisitor;
+
+impl<'de> Visitor<'de> for MembersVisitor {
+    type Value = Members;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a disk: an object such as {\"memory\": \"64M\", ...}")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+        let mut members: Vec<(String, Value)> = Vec::new();
+        while let Some((name, value)) = map.next_entry::<String, Value>()? {
+            if members.iter().any(|(other, _)| *other == name) {
+                return Err(A::Error::custom(format!("duplicate member `{name}`")));
+            }
+            members.push((name, value));
+        }
+        Ok(Members(members))
+    }
+}
+
+fn parse(text: &str) -> Result<ConfigFile, String> {
+    // A list would do for serde, which takes it for the members in order.
+    if text.trim_start().starts_with('[') {
+        return Err("expected an object with \"disks\", \"monitor\" and \"pidfile\"".to_owned());
+    }
+    let shape: Shape = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let disk = |(index, members): (usize, Members)| {
         let at = format!("disks[{index}]");
-        let Value::Object(members) = disk else {
-            return Err(format!("{at} must be an object such as {{\"memory\": \"64M\", ...}}"));
-        };
-        let arguments = arguments(&members).map_err(|error| format!("{at}: {error}"))?;
-        let spec =
-            DiskSpec::from_arguments(&arguments).map_err(|error| format!("{at}: {error}"))?;
-        Ok((at, spec))
+        let spec = arguments(&members).and_then(|arguments| DiskSpec::from_arguments(&arguments));
+        Ok((at.clone(), spec.map_err(|error| format!("{at}: {error}"))?))
     };
-    disks.into_iter().enumerate().map(parse_one).collect()
+    Ok(ConfigFile {
+        disks: shape.disks.into_iter().enumerate().map(disk).collect::<Result<_, String>>()?,
+        monitors: shape.monitor.iter().map(|text| parse_address(text)).collect::<Result<_, _>>()?,
+        pidfile: shape.pidfile,
+    })
 }
 
 /// A disk's members as flags.
-fn arguments(members: &Map<String, Value>) -> Result<Vec<String>, String> {
-    let argument = |(name, value): (&String, &Value)| match value {
+fn arguments(members: &Members) -> Result<Vec<String>, String> {
+    let argument = |(name, value): &(String, Value)| match value {
         Value::String(text) => Ok(format!("--{name}={text}")),
         Value::Number(number) => Ok(format!("--{name}={number}")),
         Value::Bool(on) => Ok(format!("--{name}={}", if *on { "on" } else { "off" })),
         _ => Err(format!("\"{name}\" must be a string, a number or a boolean")),
     };
-    members.iter().map(argument).collect()
+    members.0.iter().map(argument).collect()
 }
 
-fn parse_address(address: Value) -> Result<Address, String> {
-    let Value::String(text) = address else {
-        return Err("\"monitor\" must be a list of addresses such as \"unix:/tmp/m\"".to_owned());
-    };
+fn parse_address(text: &str) -> Result<Address, String> {
     text.parse().map_err(|error| format!("monitor '{text}': {error}"))
 }
 
@@ -112,16 +139,18 @@ mod tests {
     fn what_is_not_understood_is_an_error_that_says_where() {
         let cases = [
             ("", "EOF"),
-            ("[]", "expected an object"),
-            (r#"{"disk": []}"#, "unknown member \"disk\""),
-            (r#"{"disks": {}}"#, "\"disks\" must be a list"),
-            (r#"{"disks": [1]}"#, "disks[0] must be an object"),
+            ("[1]", "an object with \"disks\""),
+            (r#"{"disk": []}"#, "unknown field `disk`"),
+            (r#"{"disks": [], "disks": []}"#, "duplicate field `disks`"),
+            (r#"{"disks": {}}"#, "expected a sequence"),
+            (r#"{"disks": [1]}"#, "expected a disk: an object"),
+            (r#"{"disks": [{"id": "a", "id": "b"}]}"#, "duplicate member `id`"),
             (r#"{"disks": [{"id": null}]}"#, "disks[0]: \"id\" must be a string"),
             (r#"{"disks": [{"size": "x"}]}"#, "disks[0]: "),
             (r#"{"disks": [{"sise": "1M"}]}"#, "'--sise'"),
-            (r#"{"monitor": [1]}"#, "\"monitor\" must be a list of addresses"),
+            (r#"{"monitor": [1]}"#, "expected a string"),
             (r#"{"monitor": ["telnet:4"]}"#, "monitor 'telnet:4'"),
-            (r#"{"pidfile": 1}"#, "\"pidfile\" must be a path"),
+            (r#"{"pidfile": 1}"#, "expected path string"),
         ];
         for (text, expected) in cases {
             let error = parse(text).unwrap_err();

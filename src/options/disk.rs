@@ -9,7 +9,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Command, FromArgMatches, ValueEnum, value_parser};
 
-use crate::export::NUM_QUEUES_MAX;
+use crate::daemon::limits::{LOGICAL_BLOCK_BYTES, SIZE_MAX_BYTES, check_node_name};
+use crate::export::{NUM_QUEUES_MAX, Serial};
 use crate::qapi::types::{
     BlockExportOptions, BlockExportOptionsVariant, BlockExportOptionsVhostUserBlk,
     BlockdevAioOptions, BlockdevCacheOptions, BlockdevDiscardOptions, BlockdevOptions,
@@ -17,7 +18,7 @@ use crate::qapi::types::{
     BlockdevOptionsVariant, BlockdevRef, FdSocketAddress, SocketAddress, SocketAddressVariant,
     UnixSocketAddress,
 };
-use crate::size::Size;
+use crate::size::{BadSize, Size};
 
 /// What kind of store a disk has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -67,7 +68,7 @@ pub struct DiskSpec {
     /// The disk's name in commands and events [default: disk0, then disk1, ...].
     ///
     /// Example: --id db
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = parse_id)]
     id: Option<String>,
 
     /// Where a front end such as QEMU connects, one at a time.
@@ -79,7 +80,7 @@ pub struct DiskSpec {
     /// An inherited socket instead: listening, or connected to the only front end there will be.
     ///
     /// Example: --fd 3
-    #[arg(long, value_name = "FDNUM", allow_negative_numbers = true, value_parser = value_parser!(RawFd).range(0..))]
+    #[arg(long, value_name = "FDNUM", allow_negative_numbers = true, value_parser = parse_fd)]
     fd: Option<RawFd>,
 
     /// The image: a file or a block device.
@@ -98,13 +99,13 @@ pub struct DiskSpec {
     /// Keep the disk in memory, of this size; untouched parts take none.
     ///
     /// Example: --memory 1G
-    #[arg(long, value_name = "SIZE", conflicts_with = "blk_file")]
+    #[arg(long, value_name = "SIZE", value_parser = parse_disk_size, conflicts_with = "blk_file")]
     memory: Option<Size>,
 
     /// The size of a disk of --format null [default: 1G].
     ///
     /// Example: --format null --size 16G
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = parse_disk_size)]
     size: Option<Size>,
 
     /// Serve the store of another disk: a second path to it, with faults of its own.
@@ -130,14 +131,14 @@ pub struct DiskSpec {
     /// the id].
     ///
     /// Example: --serial FAULTY-0001
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = parse_serial)]
     serial: Option<String>,
 
     /// The smallest unit that the guest reads or writes: a power of two from 512 to 4096 bytes
     /// [default: 512].
     ///
     /// Example: --block-size 4096
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = parse_block_size)]
     block_size: Option<Size>,
 
     /// How host and guest cache: none (around the host's page cache, O_DIRECT), writeback or
@@ -168,6 +169,39 @@ pub struct DiskPlan {
     pub node: Option<BlockdevOptions>,
     /// Shows the store to guests.
     pub export: BlockExportOptions,
+}
+
+/// QEMU's rule for node names, which a disk's id becomes.
+fn parse_id(text: &str) -> Result<String, String> {
+    check_node_name(text).map(|()| text.to_owned())
+}
+
+fn parse_fd(text: &str) -> Result<RawFd, String> {
+    let number = text.parse().ok().filter(|number| *number >= 0);
+    number.ok_or_else(|| "expected the number of a file descriptor, such as 3".to_owned())
+}
+
+fn parse_disk_size(text: &str) -> Result<Size, String> {
+    let size: Size = text.parse().map_err(|error: BadSize| error.to_string())?;
+    if size.0 == 0 || size.0 > SIZE_MAX_BYTES || !size.0.is_multiple_of(512) {
+        return Err(format!(
+            "a disk's size is a multiple of 512 from 512 to {SIZE_MAX_BYTES} bytes"
+        ));
+    }
+    Ok(size)
+}
+
+fn parse_block_size(text: &str) -> Result<Size, String> {
+    let size: Size = text.parse().map_err(|error: BadSize| error.to_string())?;
+    let [smallest, largest] = LOGICAL_BLOCK_BYTES;
+    if !size.0.is_power_of_two() || !(smallest..=largest).contains(&size.0) {
+        return Err(format!("expected a power of two from {smallest} to {largest}"));
+    }
+    Ok(size)
+}
+
+fn parse_serial(text: &str) -> Result<String, String> {
+    Serial::new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
 fn parse_switch(text: &str) -> Result<bool, String> {
@@ -224,6 +258,7 @@ impl DiskSpec {
         let only_with = [
             ("--blk-file", self.blk_file.is_some(), Format::Raw),
             ("--aio", self.aio.is_some(), Format::Raw),
+            ("--cache none", self.cache == Some(CacheChoice::None), Format::Raw),
             ("--memory", self.memory.is_some(), Format::Memory),
             ("--size", self.size.is_some(), Format::Null),
         ];
@@ -305,6 +340,23 @@ impl DiskSpec {
             writethrough: Some(self.cache == Some(CacheChoice::Writethrough)),
             variant: BlockExportOptionsVariant::VhostUserBlk(disk),
         })
+    }
+}
+
+impl DiskPlan {
+    /// Whether front ends come by an inherited descriptor, and not at a path.
+    #[must_use]
+    pub fn is_by_descriptor(&self) -> bool {
+        self.socket_path().is_none()
+    }
+
+    /// Where front ends connect, unless they come by an inherited descriptor.
+    pub(super) fn socket_path(&self) -> Option<&str> {
+        let BlockExportOptionsVariant::VhostUserBlk(disk) = &self.export.variant;
+        match &disk.addr.variant {
+            SocketAddressVariant::Unix(unix) => Some(&unix.path),
+            SocketAddressVariant::Fd(_) => None,
+        }
     }
 }
 

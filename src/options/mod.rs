@@ -7,7 +7,8 @@
 mod config;
 mod disk;
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
@@ -141,7 +142,9 @@ impl Options {
         }
         if let Some(path) = &self.config {
             let file = config::read(path)?;
-            specs.extend(file.disks);
+            let name = path.display();
+            let located = |(at, spec)| (format!("--config {name}: {at}"), spec);
+            specs.extend(file.disks.into_iter().map(located));
             monitors.extend(file.monitors);
             pidfile = pidfile.or(file.pidfile);
         }
@@ -150,7 +153,31 @@ impl Options {
                         --socket-path PATH) or a --monitor to add disks by command"
                 .to_owned());
         }
-        Ok(Plan { disks: disk::plan(specs)?, monitors, pidfile })
+        let plan = Plan { disks: disk::plan(specs)?, monitors, pidfile };
+        plan.check_paths()?;
+        Ok(plan)
+    }
+}
+
+impl Plan {
+    /// No path is asked for twice.
+    fn check_paths(&self) -> Result<(), String> {
+        let mut users: BTreeMap<&Path, String> = BTreeMap::new();
+        let disks = self.disks.iter().filter_map(|disk| {
+            let path = Path::new(disk.socket_path()?);
+            Some((path, format!("the disk '{}'", disk.export.id)))
+        });
+        let monitors = self.monitors.iter().filter_map(|address| match address {
+            Address::Unix(path) => Some((path.as_path(), format!("the monitor {address}"))),
+            Address::Tcp { .. } => None,
+        });
+        let pidfile = self.pidfile.iter().map(|path| (path.as_path(), "the pidfile".to_owned()));
+        for (path, user) in disks.chain(monitors).chain(pidfile) {
+            if let Some(other) = users.insert(path, user.clone()) {
+                return Err(format!("{other} and {user} cannot both be at '{}'", path.display()));
+            }
+        }
+        Ok(())
     }
 }
 

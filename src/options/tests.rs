@@ -71,8 +71,8 @@ fn several_disks_are_numbered_and_may_share_a_store() {
 
 #[test]
 fn a_comma_in_a_value_is_written_twice() {
-    let plan = plan_of(&["--disk", "memory=1M,socket-path=/a,,b,id=x,,"]).unwrap();
-    assert_eq!(plan.disks[0].export.id, "x,");
+    let plan = plan_of(&["--disk", "memory=1M,socket-path=/a,,b,serial=x,,y"]).unwrap();
+    assert_eq!(plan.disks[0].socket_path(), Some("/a,b"));
 }
 
 #[test]
@@ -107,6 +107,16 @@ fn options_that_make_no_sense_are_refused_by_name() {
         (&["--disk", "store=disk0,socket-path=/s"], "no store of its own"),
         (&["--disk", "store=a,memory=1M,socket-path=/s"], "cannot be used with"),
         (&["--disk", ""], "--disk ''"),
+        (&["--memory", "1M", "--cache", "none", "--socket-path", "/s"], "--cache none goes with"),
+        (&["--memory", "9999P", "--socket-path", "/s"], "'--memory <SIZE>'"),
+        (&["--memory", "1000", "--socket-path", "/s"], "a multiple of 512"),
+        (&["--memory", "1M", "--block-size", "513", "--socket-path", "/s"], "power of two"),
+        (&["--memory", "1M", "--fd", "abc"], "number of a file descriptor"),
+        (
+            &["--memory", "1M", "--socket-path", "/s", "--monitor", "unix:/s"],
+            "the disk 'disk0' and the monitor unix:/s cannot both be at '/s'",
+        ),
+        (&["--memory", "1M", "--socket-path", "/s", "--pidfile", "/s"], "cannot both be at '/s'"),
         (&["--config", "/no/such/file"], "--config /no/such/file: "),
     ];
     for (arguments, expected) in cases {

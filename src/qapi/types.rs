@@ -74,6 +74,9 @@ pub enum Command {
     /// A node whose flush has failed fails every flush until it is reopened, because nobody
     /// knows what the host has forgotten.
     ///
+    /// A node that the command line made with --blk-file is a raw node over a nameless file
+    /// node.
+    ///
     /// Errors:
     ///
     /// - GenericError, if there is no such node, or a driver or an image cannot be changed.
@@ -299,7 +302,9 @@ pub enum Event {
     Shutdown(ShutdownData),
     /// `BLOCK_IO_ERROR`.
     ///
-    /// A request failed, at the image or by command.
+    /// A request failed, at the image or by command. Of the errors of one disk and operation,
+    /// one a second is told, and the last of that second at its end, which may be after the
+    /// fault is gone. Statistics and `query-block-fault` count every one.
     BlockIoError(BlockIoErrorData),
     /// `BLOCK_EXPORT_DELETED`.
     ///

@@ -185,3 +185,25 @@ fn a_failed_write_never_reaches_the_image_and_other_types_pass() {
     assert_eq!(queue.write(0, &[2; SECTOR]).status, Status::Ok);
     assert_eq!(served.faults.report().failed, 2);
 }
+
+#[test]
+fn a_request_for_nothing_fails_too_while_the_disk_fails() {
+    for (name, make) in crate::support::nodes::ORDINARY {
+        let served = Served::over_shared(make(DISK_BYTES), options(1));
+        let (_front, mut queue) = crate::front_with_queue(&served.socket);
+        let mut for_nothing = || {
+            [
+                queue.read(0, 0).status,
+                queue.write(0, &[]).status,
+                queue.discard(0, 0).status,
+                queue.write_zeroes(0, 0, 0).status,
+                queue.write_zeroes(0, 0, crate::support::front::UNMAP).status,
+            ]
+        };
+        assert_eq!(for_nothing(), [Status::Ok; 5], "{name}");
+        let error = ManualState::Error { errno: Errno::EIO, iotypes: IoTypes::ALL };
+        served.faults.set_state(error);
+        assert_eq!(for_nothing(), [Status::IoErr; 5], "{name}");
+        assert_eq!(served.faults.report().failed, 5, "{name}");
+    }
+}

@@ -11,11 +11,13 @@ mod support {
     pub mod operator;
 }
 
+mod deaf;
 mod framing;
 mod load;
 mod migration;
 mod requests;
 mod session;
+mod state_contract;
 mod stopping;
 
 /// A connected front end with one running queue, everything negotiated.

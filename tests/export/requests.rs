@@ -7,7 +7,7 @@ use blkfault::export::DiskOptions;
 use blkfault::fault::IoType;
 
 use crate::support::backend::{Backend, DISK_BYTES, Served, options};
-use crate::support::front::{Config, Front, SECTOR, Status, UNMAP, UNWRITTEN, feature, kind};
+use crate::support::front::{Ask, Config, Front, SECTOR, Status, UNMAP, UNWRITTEN, feature, kind};
 use crate::support::nodes::MemoryNode;
 use crate::{front_with_queue, pattern};
 
@@ -185,12 +185,15 @@ fn a_driver_that_cannot_flush_gets_durable_writes() {
     let served = Served::over(node.clone(), options(1));
     let cases = [
         (feature::ALL & !(feature::FLUSH | feature::CONFIG_WCE), true),
+        (feature::ALL & !feature::FLUSH, true),
         (feature::ALL & !feature::CONFIG_WCE, false),
         (feature::ALL, false),
     ];
     for (features, fua) in cases {
         let mut front = Front::connect(&served.socket);
         front.negotiate(features);
+        let can_flush = features & feature::FLUSH != 0;
+        assert_eq!(front.config().writeback == 1, can_flush || features & feature::CONFIG_WCE == 0);
         let mut queue = front.start_queues(1, 16).remove(0);
         queue.write(0, &[1; SECTOR]);
         assert_eq!(node.asked()[0].fua, fua, "features {features:#x}");
@@ -209,7 +212,7 @@ fn what_one_driver_negotiates_is_not_what_the_next_one_finds() {
     front.negotiate(feature::VERSION_1 | feature::BLK_SIZE | feature::FLUSH);
     let mut queue = front.start_queues(1, 16).remove(0);
     queue.write(0, &[1; SECTOR]);
-    assert!(!node.asked()[0].fua, "it can flush, so it has to");
+    assert!(node.asked()[0].fua, "as the operator chose, whatever the driver knows");
     front.stop_queue(0);
     queue.reset(0);
     front.accept_features(feature::ALL);
@@ -288,4 +291,23 @@ fn an_image_that_shrank_fails_what_is_gone() {
     blkfault::block::Node::resize(&node, DISK_BYTES / 2).expect("resize");
     assert_eq!(queue.read(DISK_SECTORS - 1, SECTOR).status, Status::IoErr);
     assert_eq!(queue.read(DISK_SECTORS / 2 - 1, SECTOR).status, Status::Ok);
+}
+
+#[test]
+fn what_a_disk_offers_does_not_change_while_it_is_served() {
+    let node = MemoryNode::new(DISK_BYTES);
+    let served = Served::over(node.clone(), options(1));
+    let mut front = Front::connect(&served.socket);
+    front.negotiate(feature::ALL);
+    let (offered, config) = (front.offered, front.config());
+    // The host turned out unable to punch holes, or the operator reopened the node.
+    node.change(|geometry| (geometry.can_discard, geometry.can_unmap_zeroes) = (false, false));
+    assert_eq!(front.wire.ask_u64(Ask::GetFeatures).expect("features"), offered);
+    assert_eq!(front.config(), config);
+    front.accept_again();
+    let mut queue = front.start_queues(1, 16).remove(0);
+    assert_eq!(queue.discard(0, 8).status, Status::Ok);
+    drop((front, queue));
+    served.wait_disconnected();
+    assert_eq!(Front::connect(&served.socket).offered, offered, "nor for the next session");
 }

@@ -1,9 +1,14 @@
 //! Rings that stop and start with requests on their way.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use blkfault::block::NullImage;
+use blkfault::export::DiskOptions;
+use blkfault::fault::IoType;
+
 use crate::support::backend::{Backend, DISK_BYTES, Served, eventually, options};
-use crate::support::front::{Ask, Front, SECTOR, Status, feature, kind};
+use crate::support::front::{Ask, Desc, Front, NEXT, SECTOR, Status, feature, header, kind};
 use crate::support::nodes::{HoldingNode, MemoryNode};
 use crate::{front_with_queue, pattern};
 
@@ -66,7 +71,8 @@ fn a_request_that_never_ends_does_not_keep_a_ring_from_stopping() {
     let mut queues = front.start_queues(2, 16);
     queues[0].prepare_slots(4, 512);
     node.shut();
-    (0..4).for_each(|slot| queues[0].start(slot, kind::IN, 8 * u64::from(slot), 512));
+    queues[0].start(0, kind::FLUSH, 0, 0);
+    (1..4).for_each(|slot| queues[0].start(slot, kind::OUT, 8 * u64::from(slot), 512));
     queues[0].kick();
     node.wait_held(4);
     node.let_go(1);
@@ -76,13 +82,15 @@ fn a_request_that_never_ends_does_not_keep_a_ring_from_stopping() {
     let began = Instant::now();
     let base = front.stop_queue(0);
     assert!(began.elapsed() < PROMISED, "GET_VRING_BASE took {:?}", began.elapsed());
-    assert_eq!(base, 4);
-    let used = queues[0].used_index_in_memory();
-    assert_eq!(used, 1, "what has not ended is not answered");
+    assert_eq!((base, queues[0].used_index_in_memory()), (4, 4), "all of it is answered by now");
 
     // Its end comes when the ring belongs to the guest again: nobody may hear of it.
     let rings = queues[0].layout;
     let before = front.memory.read(rings.used, 6 + 8 * 16);
+    let mut ends = queues[0].finish_all();
+    ends.sort_by_key(|end| end.slot);
+    let ends: Vec<_> = ends.iter().map(|end| (end.slot, end.status, end.len)).collect();
+    assert_eq!(ends, [0, 2, 3].map(|slot| (slot, Status::IoErr, 1)), "each once, with an error");
     queues[0].was_called();
     node.open();
     std::thread::sleep(Duration::from_millis(50));
@@ -90,9 +98,80 @@ fn a_request_that_never_ends_does_not_keep_a_ring_from_stopping() {
     assert!(!queues[0].was_called(), "the driver was called");
 
     assert!(queues[1].is_alive(), "the other queue never noticed");
-    queues[0].reset(0);
-    front.start_queue(&queues[0], 0);
-    assert!(queues[0].is_alive(), "and a driver that begins again is served");
+    front.restart_queue(&mut queues[0], base);
+    assert!(queues[0].is_alive(), "and the guest goes on where it was");
+    assert_eq!(served.disk().stats.of(IoType::Write).failed.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn a_slow_read_is_waited_for_and_one_that_never_ends_is_failed() {
+    let node = HoldingNode::new(DISK_BYTES);
+    let served = Served::over(node.clone(), options(1));
+    let (front, mut queue) = front_with_queue(&served.socket);
+    assert_eq!(queue.write(0, &[7; SECTOR]).status, Status::Ok);
+    queue.prepare_slots(2, 512);
+    node.shut();
+    (0..2).for_each(|slot| queue.start(slot, kind::IN, 0, 512));
+    queue.kick();
+    node.wait_held(2);
+    let slow = node.clone();
+    let opener = std::thread::spawn(move || {
+        std::thread::sleep(PROMISED + PROMISED / 2);
+        slow.let_go(0);
+    });
+    let began = Instant::now();
+    let base = front.stop_queue(0);
+    assert!(began.elapsed() < 8 * PROMISED, "GET_VRING_BASE took {:?}", began.elapsed());
+    opener.join().unwrap();
+    assert_eq!((base, queue.used_index_in_memory()), (3, 3));
+    let ends = queue.finish_all();
+    assert_eq!((ends[0].slot, ends[0].status), (0, Status::Ok), "its memory is its own until then");
+    assert_eq!((ends[1].slot, ends[1].status), (1, Status::IoErr));
+    let mut data = [0; SECTOR];
+    queue.slot_into(0, &mut data);
+    assert_eq!(data, [7; SECTOR]);
+    node.open();
+    front.restart_queue(&mut queue, base);
+    assert!(queue.is_alive());
+}
+
+#[test]
+fn rings_that_are_stuck_one_like_the_other_stop_in_the_time_of_one() {
+    let node = HoldingNode::new(DISK_BYTES);
+    let served = Served::over(node.clone(), options(4));
+    let mut front = Front::connect(&served.socket);
+    front.negotiate(feature::ALL);
+    let mut queues = front.start_queues(4, 16);
+    node.shut();
+    for queue in &mut queues {
+        queue.prepare_slots(2, 512);
+        (0..2).for_each(|slot| queue.start(slot, kind::OUT, 0, 512));
+        queue.kick();
+    }
+    node.wait_held(8);
+    let began = Instant::now();
+    let bases: Vec<u16> = (0..4).map(|index| front.stop_queue(index)).collect();
+    assert!(began.elapsed() < 2 * PROMISED, "four rings took {:?}", began.elapsed());
+    assert_eq!(bases, [2; 4]);
+    node.open();
+    for (queue, base) in queues.iter_mut().zip(bases) {
+        assert!(queue.finish_all().iter().all(|end| end.status == Status::IoErr));
+        front.restart_queue(queue, base);
+        assert!(queue.is_alive());
+    }
+    // The image is well again, and so a slow one is waited for again.
+    node.shut();
+    queues[0].start(0, kind::FLUSH, 0, 0);
+    queues[0].kick();
+    node.wait_held(1);
+    let late = node.clone();
+    let opener = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        late.open();
+    });
+    front.stop_queue(0);
+    opener.join().unwrap();
+    assert_eq!(queues[0].finish().status, Status::Ok);
 }
 
 #[test]
@@ -111,7 +190,7 @@ fn several_stuck_rings_end_with_their_session_at_once() {
     node.wait_held(4);
     let began = Instant::now();
     front.reset_device().expect("RESET_DEVICE");
-    assert!(began.elapsed() < PROMISED + PROMISED / 2, "RESET_DEVICE took {:?}", began.elapsed());
+    assert!(began.elapsed() < PROMISED, "RESET_DEVICE took {:?}", began.elapsed());
     drop(front);
     served.wait_disconnected();
     node.open();
@@ -232,4 +311,86 @@ fn a_ring_that_was_never_set_up_is_refused_and_the_session_goes_on() {
     assert!(front.enable_queue(1, true).is_err());
     assert!(queue.is_alive(), "refusals change nothing");
     eventually("one front end", || served.disk().is_connected());
+}
+
+#[test]
+fn a_ring_whose_memory_goes_and_comes_back_loses_nothing() {
+    let node = HoldingNode::new(DISK_BYTES);
+    let served = Served::over(node.clone(), options(1));
+    let (front, mut queue) = front_with_queue(&served.socket);
+    queue.prepare_slots(6, 512);
+    for _ in 0..3 {
+        node.shut();
+        (0..4).for_each(|slot| queue.start(slot, kind::IN, 8 * u64::from(slot), 512));
+        queue.kick();
+        node.wait_held(4);
+        // As QEMU does when a region changes its size.
+        let region = front.memory.regions()[0].clone();
+        front.remove_region(&region).expect("REM_MEM_REG");
+        assert!(queue.broken_within(PROMISED), "the driver may know that its ring is not served");
+        node.open();
+        (4..6).for_each(|slot| queue.start(slot, kind::OUT, 8 * u64::from(slot), 512));
+        queue.kick_always();
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(queue.used_index_in_memory(), queue.used_index(), "there is nowhere to answer");
+        front.add_region(&region).expect("ADD_MEM_REG");
+        let ends = queue.finish_all();
+        assert_eq!(ends.len(), 6);
+        assert!(ends.iter().all(|end| end.status == Status::Ok), "{ends:?}");
+    }
+    assert!(queue.is_alive());
+}
+
+/// Threads of this process with this name.
+fn threads_named(name: &str) -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let names =
+        tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.filter(|comm| comm.trim() == name).count()
+}
+
+#[test]
+fn a_ring_stops_between_requests_of_an_image_that_does_all_at_once() {
+    const REQUESTS: u16 = 100;
+    const PIECES: u16 = 16;
+    const PIECE_BYTES: u32 = 8 << 20;
+    let huge = DiskOptions { id: "huge".to_owned(), ..options(1) };
+    let served = Served::over(NullImage::new(1 << 40), huge);
+    let mut front = Front::connect(&served.socket);
+    front.negotiate(feature::ALL);
+    let mut queue = front.start_queues(1, 128).remove(0);
+    let memory = front.memory.clone();
+    let [head, status] = [16, 1].map(|bytes| memory.allocate(bytes, 16));
+    let (table, data) = (memory.allocate(16 * 64, 16), memory.allocate(PIECE_BYTES.into(), 4096));
+    memory.write(head, &header(kind::IN, 0));
+    let mut chain = vec![Desc::readable(head, 16)];
+    chain.extend((0..PIECES).map(|_| Desc::writable(data, PIECE_BYTES)));
+    chain.push(Desc::writable(status, 1));
+    for (index, desc) in (0..PIECES + 1).zip(&mut chain) {
+        (desc.flags, desc.next) = (desc.flags | NEXT, index + 1);
+    }
+    let bytes: Vec<u8> = chain.iter().flat_map(|desc| desc.to_bytes()).collect();
+    memory.write(table, &bytes);
+    (0..REQUESTS).for_each(|_| {
+        queue.submit_chain(&[Desc::indirect(table, chain.len())]);
+    });
+    queue.kick();
+    queue.answer();
+
+    let base = front.stop_queue(0);
+    assert!(base < REQUESTS, "it stopped in the middle of them: {base}");
+    assert_eq!(queue.used_index_in_memory(), base, "what was taken is answered");
+    memory.write(data, &[0xaa; SECTOR]);
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(memory.read(data, SECTOR), [0xaa; SECTOR], "the memory is the guest's again");
+
+    front.restart_queue(&mut queue, base);
+    (1..base + 1).for_each(|_| {
+        queue.answer();
+    });
+    drop((front, queue));
+    served.wait_disconnected();
+    eventually("a session that ends in the middle leaves no thread", || {
+        threads_named("huge/0") == 0
+    });
 }

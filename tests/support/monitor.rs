@@ -30,6 +30,9 @@ pub struct TestExecutor {
     states: Mutex<BTreeMap<String, String>>,
     stuck: Mutex<bool>,
     unstuck: Condvar,
+    /// How many times `hold` may return.
+    releases: Mutex<usize>,
+    released: Condvar,
     kept: Mutex<Vec<Reply>>,
 }
 
@@ -44,6 +47,7 @@ const COMMANDS: &[(&str, bool)] = &[
     ("emit", false),  // emits so many events, then returns
     ("stick", false), // never returns, until
     ("unstick", true),
+    ("hold", true),  // keeps the thread of all sockets, once for each release
     ("keep", false), // is answered later, namely by
     ("let-go", true),
     ("forget", false), // is never answered
@@ -59,6 +63,8 @@ impl TestExecutor {
             states: Mutex::new([("disk0".to_owned(), "none".to_owned())].into()),
             stuck: Mutex::new(true),
             unstuck: Condvar::new(),
+            releases: Mutex::default(),
+            released: Condvar::new(),
             kept: Mutex::default(),
         }
     }
@@ -67,6 +73,12 @@ impl TestExecutor {
     pub fn unstick(&self) {
         *self.stuck.lock().unwrap() = false;
         self.unstuck.notify_all();
+    }
+
+    /// Let one `hold` return.
+    pub fn release(&self) {
+        *self.releases.lock().unwrap() += 1;
+        self.released.notify_all();
     }
 
     fn run(&self, name: &str, arguments: &Map<String, Value>) -> Result<Value, QmpError> {
@@ -95,6 +107,15 @@ impl TestExecutor {
                 assert!(!timeout.timed_out(), "nobody freed the stuck command");
             }
             "unstick" => self.unstick(),
+            "hold" => {
+                let releases = self.releases.lock().unwrap();
+                let (mut releases, timeout) = self
+                    .released
+                    .wait_timeout_while(releases, PATIENCE, |left| *left == 0)
+                    .unwrap();
+                assert!(!timeout.timed_out(), "nobody released the held thread");
+                *releases -= 1;
+            }
             "let-go" => {
                 for reply in self.kept.lock().unwrap().drain(..) {
                     reply.send(Ok(json!("let go")));
@@ -278,6 +299,20 @@ impl<S: Read + Write> RawClient<S> {
     pub fn ask(&mut self, command: &str) -> Value {
         self.send(command);
         self.message()
+    }
+
+    /// How many lines are there without waiting.
+    pub fn lines_at_hand(&mut self) -> usize
+    where
+        S: std::os::fd::AsFd,
+    {
+        let (mut piece, mut lines) = ([0; 1 << 16], 0);
+        let flags = rustix::net::RecvFlags::DONTWAIT;
+        while let Ok((bytes, _)) = rustix::net::recv(&self.stream, &mut piece, flags) {
+            assert!(bytes > 0, "the monitor closed the connection");
+            lines += piece[..bytes].iter().filter(|byte| **byte == b'\n').count();
+        }
+        lines
     }
 
     /// Whether the connection ends with nothing more said.

@@ -32,13 +32,23 @@ impl Operator {
         Self::over(stream)
     }
 
+    /// Connect and negotiate commands that overtake others.
+    pub fn connect_oob(monitor: &Path) -> Self {
+        let stream = UnixStream::connect(monitor).expect("connect to the monitor");
+        Self::negotiate(stream, json!({ "enable": ["oob"] }))
+    }
+
     /// Negotiate over a connection that stands.
     pub fn over(stream: UnixStream) -> Self {
+        Self::negotiate(stream, json!({}))
+    }
+
+    fn negotiate(stream: UnixStream, capabilities: Value) -> Self {
         let stream = BufReader::new(stream);
         let mut operator = Self { stream, line: String::new(), events: VecDeque::new() };
         let greeting = operator.receive(WAIT).expect("a greeting");
         assert!(greeting.get("QMP").is_some(), "greeting: {greeting}");
-        operator.must("qmp_capabilities", json!({}));
+        operator.must("qmp_capabilities", capabilities);
         operator
     }
 
@@ -57,7 +67,17 @@ impl Operator {
 
     /// Execute a command: what it returned, or the error object.
     pub fn execute(&mut self, command: &str, arguments: Value) -> Result<Value, Value> {
-        let text = json!({ "execute": command, "arguments": arguments }).to_string();
+        self.ask(json!({ "execute": command, "arguments": arguments }))
+    }
+
+    /// Execute a command before those that wait; it must succeed.
+    pub fn must_at_once(&mut self, command: &str, arguments: Value) -> Value {
+        let asked = self.ask(json!({ "exec-oob": command, "arguments": arguments }));
+        asked.unwrap_or_else(|error| panic!("{command}: {error}"))
+    }
+
+    fn ask(&mut self, message: Value) -> Result<Value, Value> {
+        let text = message.to_string();
         self.stream.get_mut().write_all(text.as_bytes()).expect("send a command");
         loop {
             let mut message =

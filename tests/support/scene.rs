@@ -21,6 +21,9 @@ use serde_json::{Map, Value, json};
 /// How long a test waits for what must happen.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The event that shows that a command listens.
+pub const BELL: &str = "BLOCK_EXPORT_CONNECTED";
+
 /// A daemon with one disk, as far as the command can tell.
 pub struct Daemon {
     pub events: EventSink,
@@ -70,7 +73,11 @@ impl Daemon {
                 "wr_zeroes_operations": 5, "wr_zeroes_bytes": 4096, "account_failed": true
             } }]),
             "block_resize" => {
-                *self.size_bytes.lock().unwrap() = arguments["size"].as_u64().unwrap();
+                let size_bytes = arguments["size"].as_u64().unwrap();
+                if !size_bytes.is_multiple_of(512) {
+                    return Err(QmpError::generic("The size must be a multiple of 512"));
+                }
+                *self.size_bytes.lock().unwrap() = size_bytes;
                 json!({})
             }
             "quit" => {
@@ -171,7 +178,7 @@ impl Scene {
         let (events, ringing) = (self.daemon.events.clone(), done.clone());
         let bell = std::thread::spawn(move || {
             while !*ringing.lock().unwrap() {
-                events.emit("BELL", Some(json!({ "id": "disk0" })));
+                events.emit(BELL, Some(json!({ "id": "disk0" })));
                 std::thread::sleep(Duration::from_millis(10));
             }
         });

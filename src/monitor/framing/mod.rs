@@ -10,9 +10,12 @@ mod parse;
 #[cfg(test)]
 mod tests;
 
+use std::mem;
+
 use serde_json::Value;
 
 use lexer::{State, Step, TokenKind};
+use parse::Parser;
 
 /// Why a piece of input is no JSON value, in QEMU's words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,22 +59,17 @@ impl Limits {
         Self { token_bytes_max: 64 << 20, tokens_max: 2 << 20, nesting_max: 1 << 10 };
 }
 
-/// A token: its kind, and where it ends in the text. It begins where the one before it ends.
-#[derive(Debug, Clone, Copy)]
-struct Token {
-    kind: TokenKind,
-    end: usize,
-}
-
 /// Reads values out of a stream of bytes.
 #[derive(Debug)]
 pub struct Framer {
     limits: Limits,
     state: State,
-    /// The tokens of the value that is being read, without the white space between them, and the
-    /// beginning of the next token.
+    /// The token that is being read, as far as it came.
     text: Vec<u8>,
-    tokens: Vec<Token>,
+    /// The tokens before it in the same value, and the bytes of all of them.
+    tokens: usize,
+    token_bytes: usize,
+    parser: Parser,
     curlies: isize,
     squares: isize,
 }
@@ -84,7 +82,9 @@ impl Framer {
             limits,
             state: State::Start,
             text: Vec::new(),
-            tokens: Vec::new(),
+            tokens: 0,
+            token_bytes: 0,
+            parser: Parser::default(),
             curlies: 0,
             squares: 0,
         }
@@ -129,8 +129,7 @@ impl Framer {
             Step::Before(kind) => (false, self.end_token(kind)),
             Step::Stray => {
                 self.text.push(byte);
-                let begin = self.tokens.last().map_or(0, |token| token.end);
-                let error = JsonError::stray(self.text.get(begin..).unwrap_or_default());
+                let error = JsonError::stray(&self.text);
                 self.reset();
                 self.state = State::Recovery;
                 (true, Some(Err(error)))
@@ -140,7 +139,10 @@ impl Framer {
 
     fn end_token(&mut self, kind: TokenKind) -> Option<Result<Value, JsonError>> {
         self.state = State::Start;
-        self.tokens.push(Token { kind, end: self.text.len() });
+        self.parser.push(kind, &self.text);
+        self.tokens += 1;
+        self.token_bytes += self.text.len();
+        self.forget_text();
         match kind {
             TokenKind::LeftCurly => self.curlies += 1,
             TokenKind::RightCurly => self.curlies -= 1,
@@ -150,7 +152,7 @@ impl Framer {
         }
         let open = self.curlies > 0 || self.squares > 0;
         if !open || self.curlies < 0 || self.squares < 0 {
-            let value = parse::parse(&self.tokens, &self.text);
+            let value = self.parser.finish();
             self.reset();
             return Some(value);
         }
@@ -158,7 +160,7 @@ impl Framer {
     }
 
     fn check_limits(&mut self) -> Option<Result<Value, JsonError>> {
-        if self.tokens.len() > self.limits.tokens_max {
+        if self.tokens > self.limits.tokens_max {
             return self.refuse("JSON token count limit exceeded");
         }
         if (self.curlies + self.squares).unsigned_abs() > self.limits.nesting_max {
@@ -168,7 +170,7 @@ impl Framer {
     }
 
     fn check_token_bytes(&mut self) -> Option<Result<Value, JsonError>> {
-        if self.text.len() > self.limits.token_bytes_max {
+        if self.token_bytes + self.text.len() > self.limits.token_bytes_max {
             return self.refuse("JSON token size limit exceeded");
         }
         None
@@ -179,16 +181,17 @@ impl Framer {
         Some(Err(JsonError(text.to_owned())))
     }
 
-    /// Forget the value that was being read, and give back the memory of a large one.
+    /// Forget the value that was being read.
     fn reset(&mut self) {
+        *self = Self { text: mem::take(&mut self.text), ..Self::new(self.limits) };
+        self.forget_text();
+    }
+
+    /// Begin a token, and give back the memory of a large one.
+    fn forget_text(&mut self) {
         const KEPT_BYTES: usize = 16 << 10;
-        self.state = State::Start;
         self.text.clear();
         self.text.shrink_to(KEPT_BYTES);
-        self.tokens.clear();
-        self.tokens.shrink_to(KEPT_BYTES / size_of::<Token>());
-        self.curlies = 0;
-        self.squares = 0;
     }
 }
 

@@ -1,101 +1,133 @@
-//! Tokens to a value.
+//! Tokens to a value, one by one.
 //!
 //! Knows: the grammar, QEMU's texts for what breaks it (qobject/json-parser.c), and its extensions:
-//! strings in single quotes, `\'`, and NUL as the two bytes C0 80. Must not know: limits; the
-//! framer keeps them, so the depth of the recursion here is bounded by its nesting limit.
+//! strings in single quotes, `\'`, and NUL as the two bytes C0 80. Must not know: where a value
+//! ends, or limits; the framer does. Invariant: a token costs about the same wherever it stands, so
+//! that the last one of a large value makes nobody wait.
+
+use std::mem;
 
 use serde_json::{Map, Number, Value};
 
-use super::{JsonError, Token, TokenKind};
+use super::{JsonError, TokenKind};
 
-/// The value that these tokens make.
-pub(super) fn parse(tokens: &[Token], text: &[u8]) -> Result<Value, JsonError> {
-    let mut parser = Parser { tokens, text, next: 0 };
-    parser.value()
+/// Builds one value out of its tokens.
+#[derive(Debug, Default)]
+pub(super) struct Parser {
+    /// Arrays and objects whose end has not come, each within the one before.
+    open: Vec<Open>,
+    next: Next,
+    /// The first mistake, or the value once it is whole. What follows changes nothing.
+    outcome: Option<Result<Value, JsonError>>,
 }
 
-struct Parser<'a> {
-    tokens: &'a [Token],
-    text: &'a [u8],
-    next: usize,
+#[derive(Debug)]
+enum Open {
+    Array(Vec<Value>),
+    /// With the name of the member whose value has not come.
+    Object(Map<String, Value>, Option<String>),
 }
 
-impl<'a> Parser<'a> {
-    fn peek(&self) -> Option<TokenKind> {
-        self.tokens.get(self.next).map(|token| token.kind)
-    }
+/// What may come next.
+#[derive(Debug, Clone, Copy, Default)]
+enum Next {
+    /// A value, or the end of the array or object that has just begun.
+    #[default]
+    Value,
+    /// The colon behind a member's name.
+    Colon,
+    /// A comma, or the end of the array or object.
+    Separator,
+}
 
-    /// Take the next token, with its text.
-    fn take(&mut self) -> Result<(TokenKind, &'a [u8]), JsonError> {
-        let token = self.tokens.get(self.next).ok_or_else(|| JsonError::parse("premature EOI"))?;
-        let begin = match self.next.checked_sub(1) {
-            Some(previous) => self.tokens.get(previous).map_or(0, |token| token.end),
-            None => 0,
-        };
-        self.next += 1;
-        Ok((token.kind, self.text.get(begin..token.end).unwrap_or_default()))
-    }
-
-    fn value(&mut self) -> Result<Value, JsonError> {
-        let (kind, text) = self.take()?;
-        match kind {
-            TokenKind::LeftCurly => self.object(),
-            TokenKind::LeftSquare => self.array(),
-            TokenKind::String => string(text).map(Value::String),
-            TokenKind::Integer => integer(text),
-            TokenKind::Float => float(text),
-            TokenKind::Keyword => keyword(text),
-            _ => Err(JsonError::parse("expecting value")),
+impl Parser {
+    /// Take the next token.
+    pub(super) fn push(&mut self, kind: TokenKind, text: &[u8]) {
+        if self.outcome.is_none()
+            && let Err(error) = self.take(kind, text)
+        {
+            self.outcome = Some(Err(error));
         }
     }
 
-    /// The rest of an object whose brace was taken.
-    fn object(&mut self) -> Result<Value, JsonError> {
-        let mut members = Map::new();
-        if self.peek() == Some(TokenKind::RightCurly) {
-            self.next += 1;
-            return Ok(Value::Object(members));
-        }
-        loop {
-            self.member(&mut members)?;
-            match self.take()?.0 {
-                TokenKind::RightCurly => return Ok(Value::Object(members)),
-                TokenKind::Comma => {}
-                _ => return Err(JsonError::parse("expected separator in dict")),
+    /// What the tokens amount to. The next token begins another value.
+    pub(super) fn finish(&mut self) -> Result<Value, JsonError> {
+        let outcome = mem::take(self).outcome;
+        outcome.unwrap_or_else(|| Err(JsonError::parse("premature EOI")))
+    }
+
+    fn take(&mut self, kind: TokenKind, text: &[u8]) -> Result<(), JsonError> {
+        match self.next {
+            Next::Value => self.take_value(kind, text),
+            Next::Separator => self.take_separator(kind),
+            Next::Colon if kind == TokenKind::Colon => {
+                self.next = Next::Value;
+                Ok(())
             }
+            Next::Colon => Err(JsonError::parse("missing : in object pair")),
         }
     }
 
-    fn member(&mut self, members: &mut Map<String, Value>) -> Result<(), JsonError> {
-        let Value::String(name) = self.value()? else {
-            return Err(JsonError::parse("key is not a string in object"));
-        };
-        if self.take()?.0 != TokenKind::Colon {
-            return Err(JsonError::parse("missing : in object pair"));
+    fn take_value(&mut self, kind: TokenKind, text: &[u8]) -> Result<(), JsonError> {
+        match (kind, self.open.last()) {
+            (TokenKind::LeftCurly, _) => self.open.push(Open::Object(Map::new(), None)),
+            (TokenKind::LeftSquare, _) => self.open.push(Open::Array(Vec::new())),
+            (TokenKind::RightCurly, Some(Open::Object(members, None))) if members.is_empty() => {
+                return self.close();
+            }
+            (TokenKind::RightSquare, Some(Open::Array(elements))) if elements.is_empty() => {
+                return self.close();
+            }
+            (TokenKind::String, _) => return self.complete(Value::String(string(text)?)),
+            (TokenKind::Integer, _) => return self.complete(integer(text)?),
+            (TokenKind::Float, _) => return self.complete(float(text)?),
+            (TokenKind::Keyword, _) => return self.complete(keyword(text)?),
+            _ => return Err(JsonError::parse("expecting value")),
         }
-        let value = self.value()?;
-        if members.contains_key(&name) {
-            return Err(JsonError::parse("duplicate key"));
-        }
-        members.insert(name, value);
         Ok(())
     }
 
-    /// The rest of an array whose bracket was taken.
-    fn array(&mut self) -> Result<Value, JsonError> {
-        let mut elements = Vec::new();
-        if self.peek() == Some(TokenKind::RightSquare) {
-            self.next += 1;
-            return Ok(Value::Array(elements));
-        }
-        loop {
-            elements.push(self.value()?);
-            match self.take()?.0 {
-                TokenKind::RightSquare => return Ok(Value::Array(elements)),
-                TokenKind::Comma => {}
-                _ => return Err(JsonError::parse("expected separator in list")),
+    fn take_separator(&mut self, kind: TokenKind) -> Result<(), JsonError> {
+        match (kind, self.open.last()) {
+            (TokenKind::Comma, _) => {
+                self.next = Next::Value;
+                Ok(())
             }
+            (TokenKind::RightCurly, Some(Open::Object(..)))
+            | (TokenKind::RightSquare, Some(Open::Array(_))) => self.close(),
+            (_, Some(Open::Array(_))) => Err(JsonError::parse("expected separator in list")),
+            _ => Err(JsonError::parse("expected separator in dict")),
         }
+    }
+
+    /// The innermost array or object is whole.
+    fn close(&mut self) -> Result<(), JsonError> {
+        match self.open.pop() {
+            Some(Open::Array(elements)) => self.complete(Value::Array(elements)),
+            Some(Open::Object(members, _)) => self.complete(Value::Object(members)),
+            None => Ok(()),
+        }
+    }
+
+    /// Put a whole value where it belongs.
+    fn complete(&mut self, value: Value) -> Result<(), JsonError> {
+        self.next = Next::Separator;
+        match self.open.last_mut() {
+            None => self.outcome = Some(Ok(value)),
+            Some(Open::Array(elements)) => elements.push(value),
+            Some(Open::Object(members, name)) => match (name.take(), value) {
+                (Some(name), _) if members.contains_key(&name) => {
+                    return Err(JsonError::parse("duplicate key"));
+                }
+                (Some(name), value) => _ = members.insert(name, value),
+                (None, Value::String(new_name)) => {
+                    *name = Some(new_name);
+                    self.next = Next::Colon;
+                }
+                (None, _) => return Err(JsonError::parse("key is not a string in object")),
+            },
+        }
+        Ok(())
     }
 }
 

@@ -152,6 +152,11 @@ impl Session {
 
     /// The next complete piece of input, or why the client must go.
     fn read_value(&mut self) -> Option<Result<Result<Value, JsonError>, &'static str>> {
+        if self.prelude == Prelude::Watching {
+            // It means nothing to either language, and must neither hide HTTP nor pile up.
+            let unread = self.input.get(self.input_read..).unwrap_or_default();
+            self.input_read += unread.iter().take_while(|byte| b" \t\r\n".contains(byte)).count();
+        }
         let unread = self.input.get(self.input_read..).unwrap_or_default();
         match self.prelude.look_at(unread) {
             Look::Undecided => return None,
@@ -236,8 +241,9 @@ fn refuse(error: QmpError, id: Option<Value>) -> Step {
     Step::Send(message::response(Err(error), id))
 }
 
-/// Watches the first bytes of a session for HTTP. A web page can make a browser of the same machine send
-/// a request to any port of it, and the body of that request may hold commands.
+/// Watches the first bytes of a session, behind white space, for HTTP in letters of any case. A web
+/// page can make a browser of the same machine send a request to any port of it, and the body of
+/// that request may hold commands.
 #[derive(Debug, Default, PartialEq, Eq)]
 enum Prelude {
     #[default]
@@ -268,10 +274,13 @@ impl Prelude {
         if *self == Self::Done {
             return Look::Other;
         }
-        if Self::METHODS.iter().any(|method| input.starts_with(method)) {
+        let begins = |text: &[u8], with: &[u8]| {
+            text.get(..with.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(with))
+        };
+        if Self::METHODS.iter().any(|method| begins(input, method)) {
             return Look::Http;
         }
-        if Self::METHODS.iter().any(|method| method.starts_with(input)) {
+        if Self::METHODS.iter().any(|method| begins(method, input)) {
             return Look::Undecided;
         }
         *self = Self::Done;

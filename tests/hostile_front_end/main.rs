@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test may fail")]
 
+#[path = "../support"]
 mod support {
     pub mod backend;
     pub mod daemon;
@@ -12,6 +13,8 @@ mod support {
     pub mod nodes;
     pub mod operator;
 }
+
+mod cut_memory;
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

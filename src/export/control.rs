@@ -1,0 +1,166 @@
+//! The control thread's end of a worker.
+//!
+//! Knows: how a [`worker`](super::worker) is started, told of changes and stopped. Must not know: what
+//! a worker does. Invariants: a change is in force when [`Worker::tell`] returns well; nothing here
+//! waits longer than its timeouts and the [`Patience`] of a stop.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use super::memory::GuestMemory;
+use super::patience::{Patience, STOP_TIMEOUT};
+use super::worker::{Loop, Shared, WorkerSetup};
+
+/// How long a worker may take to hear of something. Longer, and it is inside the image's code.
+const HEAR_TIMEOUT: Duration = Duration::from_millis(100);
+/// What the control thread may change about a running ring.
+#[derive(Debug)]
+pub(super) enum Change {
+    /// SET_VRING_ENABLE.
+    Enable(bool),
+    /// SET_VRING_CALL.
+    Call(Option<File>),
+    /// SET_VRING_ERR.
+    Err(Option<File>),
+    /// The memory table changed.
+    Memory(Arc<GuestMemory>),
+    /// Take nothing more, and end when everything that was taken has ended or been given up.
+    End(Patience),
+}
+
+/// What becomes of requests that were taken when a worker ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// GET_VRING_BASE: they are answered.
+    Drain,
+    /// The front end is gone or resets the device: the ring is not touched any more.
+    Abandon,
+}
+
+/// How a ring stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stopped {
+    /// The avail index that comes next.
+    pub(super) next_avail: u16,
+    /// Requests did not end in time: they were answered with an error.
+    pub(super) is_stuck: bool,
+}
+
+/// The control thread's end of a running worker.
+#[derive(Debug)]
+pub(super) struct Worker {
+    name: String,
+    changes: Sender<(Change, SyncSender<()>)>,
+    wake: EventFd,
+    next_avail: Arc<AtomicU16>,
+    abandoned: Arc<AtomicBool>,
+    /// Gets the number of requests that were given up.
+    ended: Receiver<usize>,
+    thread: JoinHandle<()>,
+}
+
+impl Worker {
+    /// Start a worker; returns when it serves, or with the reason why it cannot.
+    pub(super) fn start(setup: WorkerSetup) -> io::Result<Self> {
+        let name = format!("{}/{}", setup.disk.options.id, setup.ring.index);
+        let (changes, changes_in) = channel();
+        let (ended_in, ended) = channel();
+        let (ready_in, ready) = sync_channel(1);
+        let wake = EventFd::new(EFD_NONBLOCK)?;
+        let next_avail = Arc::new(AtomicU16::new(setup.ring.next_avail));
+        let abandoned = Arc::new(AtomicBool::new(false));
+        let shared = Shared {
+            changes: changes_in,
+            wake: wake.try_clone()?,
+            next_avail: next_avail.clone(),
+            abandoned: abandoned.clone(),
+        };
+        let thread = std::thread::Builder::new().name(name.clone()).spawn(move || {
+            let mut serving = match Loop::new(setup, shared) {
+                Ok(serving) => serving,
+                Err(error) => {
+                    let _ = ready_in.send(Err(error));
+                    return;
+                }
+            };
+            let _ = ready_in.send(Ok(()));
+            while serving.turn() {}
+            // Dropping the channel waits for the image, which nobody else has to do.
+            let _ = ended_in.send(serving.given_up);
+        })?;
+        match ready.recv() {
+            Ok(Ok(())) => Ok(Self { name, changes, wake, next_avail, abandoned, ended, thread }),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(io::Error::other("the worker ended while it started")),
+        }
+    }
+
+    /// Make a change; it is in force when this returns.
+    ///
+    /// # Errors
+    /// When the worker does not hear of it in time. It does before it takes another request.
+    pub(super) fn tell(&self, change: Change) -> io::Result<()> {
+        if self.send(change).recv_timeout(STOP_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
+            return Err(self.is_deaf());
+        }
+        Ok(())
+    }
+
+    fn is_deaf(&self) -> io::Error {
+        io::Error::other(format!("queue {} is inside the image and does not answer", self.name))
+    }
+
+    /// Ask for a change; what is returned tells when it is in force, or that the worker has ended.
+    fn send(&self, change: Change) -> Receiver<()> {
+        let (done, is_done) = sync_channel(1);
+        if self.changes.send((change, done)).is_ok() {
+            let _ = self.wake.write(1);
+        }
+        is_done
+    }
+
+    /// Stop it by [`end`](Self::end) and [`ended`](Self::ended).
+    pub(super) fn stop(self, how: End, patience: Patience) -> io::Result<Stopped> {
+        self.end(how, patience);
+        self.ended(patience)
+    }
+
+    /// Ask it to take nothing more and to end.
+    pub(super) fn end(&self, how: End, patience: Patience) {
+        if how == End::Abandon {
+            self.abandoned.store(true, Ordering::Release);
+        }
+        self.send(Change::End(patience));
+    }
+
+    /// Wait until it has ended, as it was asked to.
+    ///
+    /// # Errors
+    /// When it is inside the image's code and does not come out: it never touches the ring again,
+    /// and there are requests without an answer.
+    pub(super) fn ended(self, patience: Patience) -> io::Result<Stopped> {
+        let left = patience.end().saturating_duration_since(Instant::now()) + HEAR_TIMEOUT;
+        let given_up = match self.ended.recv_timeout(left) {
+            Err(RecvTimeoutError::Timeout) => {
+                self.abandoned.store(true, Ordering::Release);
+                // Between seeing the flag and the ring are a few instructions.
+                let _ = self.ended.recv_timeout(HEAR_TIMEOUT);
+                return Err(self.is_deaf());
+            }
+            Ok(given_up) => given_up,
+            Err(RecvTimeoutError::Disconnected) => 0,
+        };
+        if given_up == 0 {
+            let _ = self.thread.join();
+        }
+        let next_avail = self.next_avail.load(Ordering::Acquire);
+        Ok(Stopped { next_avail, is_stuck: given_up > 0 })
+    }
+}

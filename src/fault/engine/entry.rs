@@ -1,0 +1,159 @@
+//! A native rule in the engine: the rule, its life, its sectors.
+//!
+//! Knows: how one rule answers one request. Must not know: other rules. Invariant: a hit is
+//! counted exactly when the rule does something.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::verdict::{Action, Cause, Notice, Then, Verdict};
+use crate::errno::Errno;
+use crate::fault::SectorRange;
+use crate::fault::random::Stream;
+use crate::fault::rule::{Effect, Life, Media, Met, Request, Rule, Touch, Wounds};
+
+/// A rule with what it did and what is left of it.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    /// Never given to another rule.
+    pub(super) id: u64,
+    pub(super) rule: Arc<Rule>,
+    pub(super) life: Life,
+    /// Only media faults have any.
+    pub(super) wounds: Option<Box<Wounds>>,
+}
+
+/// What a rule does to a request.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// It waits so many nanoseconds; the next rule is looked at if this one says so.
+    Wait(u64),
+    /// The engine's state becomes this; the same.
+    State(i32),
+    /// This is decided, once earlier waits are over.
+    End(Verdict),
+    /// It stops here; afterwards the same.
+    Pause(Verdict),
+}
+
+impl Entry {
+    pub(super) fn new(id: u64, rule: Rule, now_ns: u64) -> Self {
+        let life = Life::new(rule.starts_enabled(), now_ns);
+        let wounds = Self::fresh_wounds(&rule);
+        Self { id, rule: Arc::new(rule), life, wounds }
+    }
+
+    fn fresh_wounds(rule: &Rule) -> Option<Box<Wounds>> {
+        let is_media = matches!(rule.effect(), Effect::Media(_));
+        is_media.then(|| Box::new(Wounds::new(rule.trigger().sectors.clone())))
+    }
+
+    /// As if it had just been added, in or out of force as it is.
+    pub(super) fn reset(&mut self, now_ns: u64) {
+        self.life = Life::new(self.life.enabled, now_ns);
+        self.wounds = Self::fresh_wounds(&self.rule);
+    }
+
+    pub(super) fn cause(&self) -> Cause {
+        Cause::Rule(self.rule.name().clone())
+    }
+
+    /// What the rule does to this request, if it hits it.
+    pub(super) fn answer(
+        &mut self,
+        request: &Request<'_>,
+        engine_state: i32,
+        seed: u64,
+        notices: &mut Vec<Notice>,
+    ) -> Option<Answer> {
+        let range = SectorRange::of_bytes(request.io.offset_bytes, request.io.bytes);
+        let bad_sector = match &self.wounds {
+            Some(wounds) => Some(wounds.first_bad(range)?),
+            None => None,
+        };
+        let (name, ordinal) = (self.rule.name().as_str(), request.io.ordinal);
+        let trigger = self.rule.trigger();
+        let stream = || Stream::new(seed, name, ordinal);
+        let Met(mut stream) = self.life.meet(trigger, request, engine_state, stream)?;
+        let (answer, errno, action) = match self.rule.effect().clone() {
+            Effect::Media(media) => self.touch(&media, bad_sector?, &mut stream)?,
+            effect => self.plain(effect, &mut stream)?,
+        };
+        let is_last = self.life.hit(self.rule.trigger(), request);
+        notices.push(Notice::hit(self.cause(), &request.io, errno, action));
+        if is_last {
+            notices.push(Notice::Exhausted(self.cause()));
+        }
+        Some(answer)
+    }
+
+    fn plain(
+        &self,
+        effect: Effect,
+        stream: &mut Stream,
+    ) -> Option<(Answer, Option<Errno>, Action)> {
+        let cause = self.cause();
+        Some(match effect {
+            Effect::Error(errno) => {
+                (Answer::End(Verdict::Fail(errno, cause)), Some(errno), Action::Error)
+            }
+            Effect::Delay { delay, then: None } => {
+                (Answer::Wait(delay.draw(stream)), None, Action::Delay)
+            }
+            Effect::Delay { delay, then: Some(errno) } => {
+                let duration = Duration::from_nanos(delay.draw(stream));
+                let verdict = Verdict::Delay { duration, then: Then::Fail(errno), cause };
+                (Answer::End(verdict), Some(errno), Action::Delay)
+            }
+            Effect::Hang { at_most_ns, then } => {
+                let at_most = at_most_ns.map(Duration::from_nanos);
+                let verdict =
+                    Verdict::Hold { at_most, then: then.map_or(Then::GoOn, Then::Fail), cause };
+                (Answer::Pause(verdict), then, Action::Hang)
+            }
+            Effect::Break { tag, point } => {
+                let verdict = Verdict::Break { tags: vec![tag], point: Some(point), cause };
+                (Answer::Pause(verdict), None, Action::Break)
+            }
+            Effect::SetState(state) => (Answer::State(state), None, Action::SetState),
+            Effect::Disconnect => {
+                (Answer::End(Verdict::Disconnect(cause)), None, Action::Disconnect)
+            }
+            Effect::Media(_) => return None,
+        })
+    }
+
+    fn touch(
+        &mut self,
+        media: &Media,
+        sector: u64,
+        stream: &mut Stream,
+    ) -> Option<(Answer, Option<Errno>, Action)> {
+        let cause = self.cause();
+        match self.wounds.as_mut()?.touch(media, sector, self.life.hits, stream) {
+            Touch::Fails(errno) => {
+                Some((Answer::End(Verdict::Fail(errno, cause)), Some(errno), Action::Error))
+            }
+            Touch::Slow(delay_ns) => Some((Answer::Wait(delay_ns), None, Action::Delay)),
+            Touch::Succeeds => None,
+        }
+    }
+
+    /// A write of these sectors succeeded.
+    pub(super) fn heal(&mut self, range: SectorRange, notices: &mut Vec<Notice>) {
+        let Effect::Media(media) = self.rule.effect() else {
+            return;
+        };
+        let Some(wounds) = self.wounds.as_mut() else {
+            return;
+        };
+        let (sectors, pool_is_empty) = wounds.heal(media, range);
+        let rule = self.rule.name();
+        if sectors > 0 {
+            notices.push(Notice::Healed { rule: rule.clone(), sectors });
+        }
+        if pool_is_empty {
+            notices.push(Notice::PoolEmpty { rule: rule.clone() });
+        }
+    }
+}

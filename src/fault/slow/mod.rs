@@ -1,0 +1,58 @@
+//! Slow disks: how long a request is held up before, or stretched after, it goes to the image.
+//!
+//! Knows: delays, rates and their shapes over time. Must not know: rules or states that use them.
+//! Invariant: a delay is a function of (seed, name, ordinal) and of the time since the profile
+//! came into force; only rates remember anything, and they remember it in virtual time.
+
+mod distribution;
+mod pace;
+mod preset;
+mod profile;
+mod shape;
+
+pub use distribution::{BadDistribution, DELAY_MAX_NS, Distribution, Quantile};
+pub use pace::{BadRate, Rate};
+pub use preset::Preset;
+pub use profile::{BadProfile, Profile, ProfileOptions};
+pub use shape::{BadShape, Shape, Stage};
+
+pub(in crate::fault) use profile::Pacing;
+
+/// A second in nanoseconds.
+pub const SECOND_NS: u64 = 1_000_000_000;
+/// A millisecond in nanoseconds.
+pub const MILLISECOND_NS: u64 = 1_000_000;
+
+/// A share, more than 0 and at most 1.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct Share(f64);
+
+/// A number that is no share.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[error("expects a number above 0 and up to 1, not {0}")]
+pub struct BadShare(pub f64);
+
+impl Share {
+    /// All.
+    pub const ALL: Self = Self(1.0);
+
+    /// A share of one.
+    ///
+    /// # Errors
+    /// 0 or less, more than 1, or not a number.
+    pub fn new(share: f64) -> Result<Self, BadShare> {
+        if share > 0.0 && share <= 1.0 { Ok(Self(share)) } else { Err(BadShare(share)) }
+    }
+
+    /// The number, above 0 and up to 1.
+    #[must_use]
+    pub fn get(self) -> f64 {
+        self.0
+    }
+
+    /// Whether a draw from [0, 1) falls into the share.
+    #[must_use]
+    pub fn takes(self, unit: f64) -> bool {
+        unit < self.0
+    }
+}
