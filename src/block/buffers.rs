@@ -6,6 +6,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use vm_memory::VolatileSlice;
@@ -67,44 +68,51 @@ impl Buffers {
     }
 
     /// Copy out what is there now, from this offset on; each byte is read once. False, with
-    /// anything in `into`, where there are not so many bytes.
+    /// `into` as it was, where there are not so many bytes.
     #[must_use]
     pub fn read_at(&self, offset_bytes: u64, into: &mut [u8]) -> bool {
-        let wanted_bytes = into.len() as u64;
-        let is_inside = offset_bytes.checked_add(wanted_bytes).is_some_and(|e| e <= self.bytes);
-        let Some(mut skip) = usize::try_from(offset_bytes).ok().filter(|_| is_inside) else {
+        let end = offset_bytes.checked_add(into.len() as u64);
+        let Some(end) = end.filter(|end| *end <= self.bytes) else {
             return false;
         };
         let mut rest = into;
-        for slice in self.slices() {
-            let here = skip.min(slice.len());
-            skip -= here;
-            let step = (slice.len() - here).min(rest.len());
-            let (now, later) = std::mem::take(&mut rest).split_at_mut(step);
-            if let Ok(slice) = slice.subslice(here, step) {
-                slice.copy_to(now);
-            }
+        for slice in self.slices_within(offset_bytes..end) {
+            let (now, later) = std::mem::take(&mut rest).split_at_mut(slice.len());
+            slice.copy_to(now);
             rest = later;
-            if rest.is_empty() {
-                break;
-            }
         }
         true
     }
 
+    /// The pieces of a part of the memory, in order; `range` counts bytes from its beginning.
+    pub fn slices_within(&self, range: Range<u64>) -> impl Iterator<Item = VolatileSlice<'_>> {
+        let mut at = 0;
+        self.slices().filter_map(move |slice| {
+            let (start, end) = (at, at + slice.len() as u64);
+            at = end;
+            let part = range.start.max(start)..range.end.min(end);
+            // Both are at most the piece's length.
+            let index = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+            let bytes = part.end.checked_sub(part.start).filter(|bytes| *bytes > 0)?;
+            slice.subslice(index(part.start - start), index(bytes)).ok()
+        })
+    }
+
     /// Fill every piece with zeroes.
     pub fn fill_zero(&self) {
-        const ZEROES: [u8; 4096] = [0; 4096];
-        for slice in self.slices() {
-            let mut rest = slice;
-            while !rest.is_empty() {
-                let step = rest.len().min(ZEROES.len());
-                rest.copy_from(&ZEROES[..step]);
-                match rest.offset(step) {
-                    Ok(next) => rest = next,
-                    Err(_) => break,
-                }
-            }
+        self.slices().for_each(fill_zero);
+    }
+}
+
+/// Fill a piece of memory with zeroes.
+pub(super) fn fill_zero(mut slice: VolatileSlice<'_>) {
+    const ZEROES: [u8; 4096] = [0; 4096];
+    while !slice.is_empty() {
+        let step = slice.len().min(ZEROES.len());
+        slice.copy_from(&ZEROES[..step]);
+        match slice.offset(step) {
+            Ok(rest) => slice = rest,
+            Err(_) => return,
         }
     }
 }

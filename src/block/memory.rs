@@ -8,11 +8,11 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use vm_memory::VolatileSlice;
 
-use super::immediate::{ImmediateChannel, Store, end_within};
+use super::immediate::{ImmediateChannel, Served, Store, end_within};
 use super::{Buffers, Channel, Geometry, Node, OpKind};
 use crate::errno::Errno;
 
@@ -33,13 +33,15 @@ const SHARDS: usize = 16;
 #[derive(Debug)]
 pub struct MemoryImage {
     chunks: Arc<Chunks>,
+    /// Held while the disk is resized.
+    control: Mutex<()>,
 }
 
 type Chunk = Vec<u8>;
 
 #[derive(Debug)]
 struct Chunks {
-    /// Read by every op while it runs, so that a resize waits for those under way.
+    /// Read by every part of an op while it runs, so that a resize waits for those under way.
     size_bytes: RwLock<u64>,
     shards: [RwLock<BTreeMap<u64, Chunk>>; SHARDS],
 }
@@ -55,7 +57,8 @@ impl MemoryImage {
     #[must_use]
     pub fn new(size_bytes: u64) -> Self {
         let shards = std::array::from_fn(|_| RwLock::default());
-        Self { chunks: Arc::new(Chunks { size_bytes: RwLock::new(size_bytes), shards }) }
+        let chunks = Arc::new(Chunks { size_bytes: RwLock::new(size_bytes), shards });
+        Self { chunks, control: Mutex::default() }
     }
 
     /// Bytes that its chunks take now.
@@ -82,43 +85,50 @@ impl Node for MemoryImage {
     }
 
     fn channel(&self) -> io::Result<Box<dyn Channel>> {
-        Ok(Box::new(ImmediateChannel::new(self.chunks.clone())))
+        Ok(Box::new(ImmediateChannel::new(self.chunks.clone())?))
     }
 
     fn resize(&self, size_bytes: u64) -> Result<(), Errno> {
-        let mut size = self.chunks.size_bytes.write().unwrap_or_else(PoisonError::into_inner);
-        if size_bytes < *size {
+        let _control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        let set = |size_bytes| {
+            let mut size = self.chunks.size_bytes.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *size, size_bytes)
+        };
+        // Once the smaller size is in force nothing beyond it is touched, so ops need not wait
+        // while it is freed.
+        if size_bytes < set(size_bytes) {
             self.chunks.cut(size_bytes);
         }
-        *size = size_bytes;
         Ok(())
     }
 }
 
 impl Store for Chunks {
-    fn serve(&self, kind: &OpKind) -> Result<(), Errno> {
+    fn serve(&self, kind: &OpKind, done_bytes: u64, work_bytes_max: u64) -> Result<Served, Errno> {
         let size = self.size_bytes.read().unwrap_or_else(PoisonError::into_inner);
+        let now = |bytes: u64| done_bytes..bytes.min(done_bytes.saturating_add(work_bytes_max));
         match kind {
             OpKind::Read { offset_bytes, into } => {
                 end_within(*offset_bytes, into.bytes(), *size)?;
-                self.read(*offset_bytes, into);
-                Ok(())
+                let now = now(into.bytes());
+                self.read(*offset_bytes, into, now.clone());
+                Ok(Served::up_to(now.end, into.bytes(), now.end - now.start))
             }
             OpKind::Write { offset_bytes, from, .. } => {
                 end_within(*offset_bytes, from.bytes(), *size)?;
-                self.write(*offset_bytes, from)
+                let now = now(from.bytes());
+                self.write(*offset_bytes, from, now.clone())?;
+                Ok(Served::up_to(now.end, from.bytes(), now.end - now.start))
             }
             OpKind::Discard { offset_bytes, bytes } => {
                 let end = end_within(*offset_bytes, *bytes, *size)?;
-                self.zero(*offset_bytes..end, true);
-                Ok(())
+                Ok(self.zero(*offset_bytes..end, done_bytes, true, work_bytes_max))
             }
             OpKind::WriteZeroes { offset_bytes, bytes, may_unmap, .. } => {
                 let end = end_within(*offset_bytes, *bytes, *size)?;
-                self.zero(*offset_bytes..end, *may_unmap);
-                Ok(())
+                Ok(self.zero(*offset_bytes..end, done_bytes, *may_unmap, work_bytes_max))
             }
-            OpKind::Flush => Ok(()),
+            OpKind::Flush => Ok(Served::ENDED),
         }
     }
 }
@@ -134,20 +144,21 @@ fn first_part(range: &Range<u64>) -> Part {
     Part { chunk, within: index(start)..index(end) }
 }
 
-/// Cut the memory of an op at the chunks' borders.
+/// Cut the part `now` of an op's memory at the chunks' borders.
 fn each_part<E>(
     offset_bytes: u64,
     buffers: &Buffers,
+    now: Range<u64>,
     mut with: impl FnMut(Part, VolatileSlice<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut offset_bytes = offset_bytes;
-    for slice in buffers.slices() {
+    let mut offset_bytes = offset_bytes + now.start;
+    for slice in buffers.slices_within(now) {
         let mut rest = slice;
         while !rest.is_empty() {
             let part = first_part(&(offset_bytes..offset_bytes + rest.len() as u64));
             let step = part.within.len();
-            let (Ok(now), Ok(later)) = (rest.subslice(0, step), rest.offset(step)) else { break };
-            with(part, now)?;
+            let (Ok(first), Ok(later)) = (rest.subslice(0, step), rest.offset(step)) else { break };
+            with(part, first)?;
             rest = later;
             offset_bytes += step as u64;
         }
@@ -160,9 +171,9 @@ impl Chunks {
         &self.shards[usize::try_from(chunk).unwrap_or(0) % SHARDS]
     }
 
-    fn read(&self, offset_bytes: u64, into: &Buffers) {
+    fn read(&self, offset_bytes: u64, into: &Buffers, now: Range<u64>) {
         let copied: Result<(), std::convert::Infallible> =
-            each_part(offset_bytes, into, |part, memory| {
+            each_part(offset_bytes, into, now, |part, memory| {
                 static ZEROES: [u8; CHUNK_BYTES] = [0; CHUNK_BYTES];
                 let shard = self.shard(part.chunk).read().unwrap_or_else(PoisonError::into_inner);
                 let chunk = shard.get(&part.chunk).map_or(&ZEROES[..], Vec::as_slice);
@@ -172,8 +183,8 @@ impl Chunks {
         let Ok(()) = copied;
     }
 
-    fn write(&self, offset_bytes: u64, from: &Buffers) -> Result<(), Errno> {
-        each_part(offset_bytes, from, |part, memory| {
+    fn write(&self, offset_bytes: u64, from: &Buffers, now: Range<u64>) -> Result<(), Errno> {
+        each_part(offset_bytes, from, now, |part, memory| {
             let mut shard = self.shard(part.chunk).write().unwrap_or_else(PoisonError::into_inner);
             let chunk = match shard.entry(part.chunk) {
                 std::collections::btree_map::Entry::Occupied(present) => present.into_mut(),
@@ -184,59 +195,61 @@ impl Chunks {
         })
     }
 
-    /// Make a range read as zeroes; chunks that it covers are freed if `free`.
-    fn zero(&self, range: Range<u64>, free: bool) {
-        let border = CHUNK_BYTES as u64;
-        let whole = range.start.next_multiple_of(border)..range.end - range.end % border;
-        if !free || whole.start >= whole.end {
-            return self.overwrite_zero(range);
-        }
-        self.free(whole.start / border..whole.end / border);
-        self.overwrite_zero(range.start..whole.start);
-        self.overwrite_zero(whole.end..range.end);
-    }
-
-    /// Put zeroes into the chunks of a range that exist.
-    fn overwrite_zero(&self, range: Range<u64>) {
-        if range.is_empty() {
-            return;
-        }
-        let border = CHUNK_BYTES as u64;
-        let chunks = range.start / border..range.end.div_ceil(border);
-        let zero = |chunk: u64, content: &mut Chunk| {
-            let start = range.start.max(chunk * border);
-            content[first_part(&(start..range.end)).within].fill(0);
+    /// The first chunk from `from` on that exists, below `end`.
+    fn next_chunk(&self, from: u64, end: u64) -> Option<u64> {
+        let first = |shard: &RwLock<BTreeMap<u64, Chunk>>| {
+            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+            shard.range(from..end).next().map(|(chunk, _)| *chunk)
         };
-        if chunks.end - chunks.start <= SHARDS as u64 {
-            for chunk in chunks {
-                let mut shard = self.shard(chunk).write().unwrap_or_else(PoisonError::into_inner);
-                if let Some(content) = shard.get_mut(&chunk) {
-                    zero(chunk, content);
-                }
-            }
-            return;
-        }
-        for shard in &self.shards {
-            let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
-            for (chunk, content) in shard.range_mut(chunks.clone()) {
-                zero(*chunk, content);
-            }
-        }
+        self.shards.iter().filter_map(first).min()
     }
 
-    fn free(&self, chunks: Range<u64>) {
-        for shard in &self.shards {
-            let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
-            let mut beyond = shard.split_off(&chunks.start);
-            shard.append(&mut beyond.split_off(&chunks.end));
+    /// Go on making a range read as zeroes; chunks that it covers are freed if `free`. What it
+    /// costs depends on the chunks that exist, however long the range is.
+    fn zero(&self, range: Range<u64>, done_bytes: u64, free: bool, work_bytes_max: u64) -> Served {
+        let border = CHUNK_BYTES as u64;
+        let chunks_end = range.end.div_ceil(border);
+        let (mut rest, mut worked_bytes) = (range.start + done_bytes..range.end, 0);
+        while worked_bytes < work_bytes_max
+            && let Some(chunk) = self.next_chunk(rest.start / border, chunks_end)
+        {
+            rest.start = rest.start.max(chunk * border);
+            if rest.is_empty() {
+                break;
+            }
+            let part = first_part(&rest);
+            let bytes = part.within.len() as u64;
+            self.zero_part(part, free);
+            worked_bytes += bytes;
+            rest.start += bytes;
+        }
+        let left = worked_bytes >= work_bytes_max;
+        let done_bytes = if left { rest.start } else { range.end } - range.start;
+        Served::up_to(done_bytes, range.end - range.start, worked_bytes)
+    }
+
+    fn zero_part(&self, part: Part, free: bool) {
+        let mut shard = self.shard(part.chunk).write().unwrap_or_else(PoisonError::into_inner);
+        if free && part.within.len() == CHUNK_BYTES {
+            let freed = shard.remove(&part.chunk);
+            drop(shard);
+            drop(freed);
+        } else if let Some(content) = shard.get_mut(&part.chunk) {
+            content[part.within].fill(0);
         }
     }
 
     /// Forget everything from `size_bytes` on.
     fn cut(&self, size_bytes: u64) {
-        let border = size_bytes.div_ceil(CHUNK_BYTES as u64);
-        self.overwrite_zero(size_bytes..border.saturating_mul(CHUNK_BYTES as u64));
-        self.free(border..u64::MAX);
+        let border = CHUNK_BYTES as u64;
+        let whole = size_bytes.div_ceil(border);
+        if !size_bytes.is_multiple_of(border) {
+            self.zero_part(first_part(&(size_bytes..u64::MAX)), false);
+        }
+        for shard in &self.shards {
+            let beyond = shard.write().unwrap_or_else(PoisonError::into_inner).split_off(&whole);
+            drop(beyond);
+        }
     }
 }
 

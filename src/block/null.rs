@@ -6,7 +6,8 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::immediate::{ImmediateChannel, Store, end_within};
+use super::buffers::fill_zero;
+use super::immediate::{ImmediateChannel, Served, Store, end_within};
 use super::{Channel, Geometry, Node, OpKind};
 use crate::errno::Errno;
 
@@ -49,7 +50,7 @@ impl Node for NullImage {
     }
 
     fn channel(&self) -> io::Result<Box<dyn Channel>> {
-        Ok(Box::new(ImmediateChannel::new(self.nothing.clone())))
+        Ok(Box::new(ImmediateChannel::new(self.nothing.clone())?))
     }
 
     fn resize(&self, size_bytes: u64) -> Result<(), Errno> {
@@ -59,19 +60,22 @@ impl Node for NullImage {
 }
 
 impl Store for Nothing {
-    fn serve(&self, kind: &OpKind) -> Result<(), Errno> {
+    fn serve(&self, kind: &OpKind, done_bytes: u64, work_bytes_max: u64) -> Result<Served, Errno> {
         let size_bytes = self.size_bytes.load(Ordering::Acquire);
-        let within = |offset, bytes| end_within(offset, bytes, size_bytes).map(|_| ());
+        let within = |offset, bytes| end_within(offset, bytes, size_bytes).map(|_| Served::ENDED);
         match kind {
             OpKind::Read { offset_bytes, into } => {
                 within(*offset_bytes, into.bytes())?;
-                into.fill_zero();
-                Ok(())
+                let end = into.bytes().min(done_bytes.saturating_add(work_bytes_max));
+                for slice in into.slices_within(done_bytes..end) {
+                    fill_zero(slice);
+                }
+                Ok(Served::up_to(end, into.bytes(), end - done_bytes))
             }
             OpKind::Write { offset_bytes, from, .. } => within(*offset_bytes, from.bytes()),
             OpKind::Discard { offset_bytes, bytes }
             | OpKind::WriteZeroes { offset_bytes, bytes, .. } => within(*offset_bytes, *bytes),
-            OpKind::Flush => Ok(()),
+            OpKind::Flush => Ok(Served::ENDED),
         }
     }
 }

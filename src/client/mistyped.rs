@@ -5,24 +5,52 @@
 
 use serde_json::{Value, json};
 
-use super::cli::{Common, Verb};
+use super::ClientError;
+use super::cli::{Cli, Common, Failure, Verb};
 use super::faults::args::RuleVerb;
 use super::verbs::connect;
 use crate::nearest::nearest;
 
-/// The name most like the one that the daemon did not find.
-pub(super) fn meant(common: &Common, verb: &Verb, class: &str, desc: &str) -> Option<String> {
-    // The name is in quotes; what comes before tells what was not found.
-    let (_, quoted) = desc.split_once("Fault rule '").or_else(|| desc.split_once('\''))?;
-    let (written, what) = quoted.split_once('\'')?;
-    if class == "DeviceNotFound" {
-        let blocks = ask(common, "query-block", json!({}))?;
-        return find(written, &blocks, "device");
+/// The failure in this command's words, with the name that may have been meant. A missing disk is
+/// told in one wording, whichever command it was that did not find it.
+pub(super) fn explain(cli: &Cli, failure: Failure) -> Failure {
+    let missing = match (&failure, disk_of(&cli.verb)) {
+        (Failure::NoDisk(disk), _) => Some(disk.clone()),
+        (Failure::Client(ClientError::Refused { class, .. }), Some(disk)) => {
+            (class == "DeviceNotFound").then(|| disk.to_owned())
+        }
+        _ => None,
+    };
+    if let Some(disk) = missing {
+        return match meant_disk(&cli.common, &disk) {
+            Some(meant) => Failure::Mistyped(Failure::NoDisk(disk).to_string(), meant),
+            None => Failure::NoDisk(disk),
+        };
     }
-    if !desc.contains("Fault rule '") || what.trim() != "not found" {
+    match &failure {
+        Failure::Client(ClientError::Refused { desc, .. }) => {
+            let meant = disk_of(&cli.verb).and_then(|disk| meant_rule(&cli.common, disk, desc));
+            match meant {
+                Some(meant) => Failure::Mistyped(desc.clone(), meant),
+                None => failure,
+            }
+        }
+        _ => failure,
+    }
+}
+
+fn meant_disk(common: &Common, written: &str) -> Option<String> {
+    find(written, &ask(common, "query-block", json!({}))?, "device")
+}
+
+/// The rule most like the one that the daemon did not find.
+fn meant_rule(common: &Common, disk: &str, desc: &str) -> Option<String> {
+    let (_, quoted) = desc.split_once("Fault rule '")?;
+    let (written, what) = quoted.split_once('\'')?;
+    if what.trim() != "not found" {
         return None;
     }
-    let rules = ask(common, "query-block-fault-rules", json!({ "id": disk_of(verb)? }))?;
+    let rules = ask(common, "query-block-fault-rules", json!({ "id": disk }))?;
     find(written, &rules["rules"], "name")
 }
 
@@ -35,16 +63,25 @@ fn find(written: &str, list: &Value, member: &str) -> Option<String> {
     nearest(written, names).map(str::to_owned)
 }
 
-/// The disk of a verb that names rules.
+/// The disk that a verb names.
 fn disk_of(verb: &Verb) -> Option<&str> {
     match verb {
-        Verb::Rule(RuleVerb::Add(args)) => Some(&args.disk),
-        Verb::Rule(
+        Verb::State(args) => Some(&args.disk),
+        Verb::Rule(rule) => Some(match rule {
+            RuleVerb::Add(args) => &args.disk,
+            RuleVerb::List { disk } | RuleVerb::Load { disk, .. } => disk,
             RuleVerb::Rm(rules)
             | RuleVerb::Enable(rules)
             | RuleVerb::Disable(rules)
-            | RuleVerb::Reset(rules),
-        ) => Some(&rules.disk),
-        _ => None,
+            | RuleVerb::Reset(rules) => &rules.disk,
+        }),
+        Verb::Break(args) => Some(&args.disk),
+        Verb::Resume(args) => Some(&args.disk),
+        Verb::Held { disk } | Verb::OnError { disk, .. } | Verb::Resize { disk, .. } => Some(disk),
+        Verb::Stats { disk } | Verb::Events { disk, .. } => disk.as_deref(),
+        Verb::Wait(args) => args.disk.as_deref(),
+        Verb::List | Verb::Qmp { .. } | Verb::Quit | Verb::Completion { .. } | Verb::Man { .. } => {
+            None
+        }
     }
 }

@@ -20,16 +20,7 @@ const RETRY: Duration = Duration::from_millis(50);
 
 /// Do what the command line says. Who mistyped the name of a disk or a rule is told the nearest.
 pub(super) fn run(cli: &Cli, out: &mut dyn Write) -> Result<(), Failure> {
-    match run_verb(cli, out) {
-        Err(Failure::Client(ClientError::Refused { class, desc })) => {
-            let meant = mistyped::meant(&cli.common, &cli.verb, &class, &desc);
-            Err(match meant {
-                Some(meant) => Failure::Mistyped(desc, meant),
-                None => ClientError::Refused { class, desc }.into(),
-            })
-        }
-        result => result,
-    }
+    run_verb(cli, out).map_err(|failure| mistyped::explain(cli, failure))
 }
 
 fn run_verb(cli: &Cli, out: &mut dyn Write) -> Result<(), Failure> {

@@ -12,6 +12,7 @@ use vm_memory::{MmapRegion, VolatileMemory, VolatileSlice};
 use super::budget::{Budget, Lease};
 use super::transfer::{Progress, Transfer};
 use crate::block::Buffers;
+use crate::block::buffers::fill_zero;
 use crate::block::waker::Waker;
 use crate::errno::Errno;
 
@@ -239,18 +240,6 @@ fn copy_guest(buffers: &Buffers, skip: usize, inside: VolatileSlice<'_>, directi
         match inside.offset(step) {
             Ok(rest) if !rest.is_empty() => inside = rest,
             _ => return,
-        }
-    }
-}
-
-fn fill_zero(mut slice: VolatileSlice<'_>) {
-    const ZEROES: [u8; 4096] = [0; 4096];
-    while !slice.is_empty() {
-        let step = slice.len().min(ZEROES.len());
-        slice.copy_from(&ZEROES[..step]);
-        match slice.offset(step) {
-            Ok(rest) => slice = rest,
-            Err(_) => return,
         }
     }
 }

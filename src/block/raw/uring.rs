@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use io_uring::{IoUring, Probe, opcode, squeue, types};
 
@@ -24,6 +24,23 @@ const ENTRIES: u32 = 256;
 const WAKER: u64 = u64::MAX;
 /// How long to let the kernel rest when it has no memory for us.
 const REST: Duration = Duration::from_millis(1);
+
+/// Failures that are no further apart than this are one outage.
+const OUTAGE_GAP: Duration = Duration::from_secs(10);
+
+/// Failures in a row, of which only the first is worth telling.
+#[derive(Debug, Default)]
+struct Outage {
+    last_failure: Option<Instant>,
+}
+
+impl Outage {
+    /// There was a failure. True if it begins an outage.
+    fn begins(&mut self, now: Instant) -> bool {
+        let before = self.last_failure.replace(now);
+        before.is_none_or(|before| now.saturating_duration_since(before) > OUTAGE_GAP)
+    }
+}
 
 /// Whether this process may use io_uring with all that tasks need. A yes is remembered.
 ///
@@ -72,6 +89,7 @@ pub(super) struct UringChannel {
     waker_armed: bool,
     ended: Vec<Completion>,
     results: Vec<(u64, i32)>,
+    outage: Outage,
 }
 
 impl UringChannel {
@@ -88,6 +106,7 @@ impl UringChannel {
             waker_armed: false,
             ended: Vec::new(),
             results: Vec::new(),
+            outage: Outage::default(),
         })
     }
 
@@ -150,7 +169,9 @@ impl UringChannel {
                 // A completion will wake the worker, which comes back here.
                 Err(_) if self.in_kernel > queued => return,
                 Err(error) => {
-                    log::warn!("io_uring_enter: {error}; trying again");
+                    if self.outage.begins(Instant::now()) {
+                        log::warn!("io_uring_enter: {error}; trying again until it works");
+                    }
                     std::thread::sleep(REST);
                 }
             }
@@ -281,5 +302,23 @@ fn entry(file: types::Fd, call: &Call<'_>) -> squeue::Entry {
         Call::Allocate { mode, offset_bytes, bytes } => {
             opcode::Fallocate::new(file, bytes).offset(offset_bytes).mode(mode).build()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_is_told_once_however_often_the_kernel_is_asked() {
+        let start = Instant::now();
+        let mut outage = Outage::default();
+        let told = |outage: &mut Outage, from: u64| {
+            let failures = (from..from + 60_000).map(|ms| start + Duration::from_millis(ms));
+            failures.filter(|now| outage.begins(*now)).count()
+        };
+        assert_eq!(told(&mut outage, 0), 1);
+        assert_eq!(told(&mut outage, 65_000), 0, "it was better for five seconds only");
+        assert_eq!(told(&mut outage, 1_000_000), 1, "another one");
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::block::immediate::{ImmediateChannel, Store};
+use crate::block::immediate::{ImmediateChannel, Served, Store};
 use crate::block::{
     Channel, Completion, FaultFilter, FaultPoint, Geometry, Node, Op, OpKind, OwnedMemory, Ticket,
 };
@@ -25,7 +25,7 @@ pub(super) struct Slate {
 }
 
 impl Store for Slate {
-    fn serve(&self, kind: &OpKind) -> Result<(), Errno> {
+    fn serve(&self, kind: &OpKind, _: u64, _: u64) -> Result<Served, Errno> {
         if let Some(errno) = *self.fails.lock().unwrap() {
             return Err(errno);
         }
@@ -34,7 +34,7 @@ impl Store for Slate {
             assert!(from.read_at(0, &mut byte));
             self.sectors.lock().unwrap().insert(offset_bytes / 512, byte[0]);
         }
-        Ok(())
+        Ok(Served::ENDED)
     }
 }
 
@@ -54,7 +54,7 @@ impl Node for SlateNode {
     }
 
     fn channel(&self) -> io::Result<Box<dyn Channel>> {
-        Ok(Box::new(ImmediateChannel::new(self.0.clone())))
+        Ok(Box::new(ImmediateChannel::new(self.0.clone())?))
     }
 
     fn resize(&self, _: u64) -> Result<(), Errno> {
