@@ -4733,7 +4733,9 @@ impl Object for BlockFaultEffectDisconnect {
 pub enum BlockFaultHeal {
     /// Only by `block-fault-rule-set`.
     Never,
-    /// A write that succeeds heals the sectors it wrote, as a drive that remaps them does.
+    /// A write heals the sectors it wrote, as a drive that remaps them does; a write that
+    /// fails because of them too, unless `retries` counts such failures, so that the next
+    /// write succeeds.
     OnWrite,
 }
 

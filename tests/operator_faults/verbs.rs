@@ -45,10 +45,12 @@ fn the_rule_of_the_manual_s_first_page_works() {
     let row = listed.lines().nth(1).unwrap();
     assert!(row.starts_with("rule1  yes  1"), "{listed}");
     let does = "iotype=[\"write\"] sectors=[\"2040-2047\"] effect=media errno=EIO heal=on-write \
-                (8 bad, 0 healed)";
+                (7 bad, 1 healed)";
     assert!(row.ends_with(does), "{listed}");
+    assert_eq!(scene.guest.write(2040, &[1; 512]).status, Status::Ok, "rewriting healed it");
+    assert_eq!(scene.guest.write(2041, &[1; 512]).status, Status::IoErr, "its neighbour is bad");
     assert_eq!(run(&scene, "rule disable disk0 rule1").done(), "");
-    assert_eq!(scene.guest.write(2040, &[1; 512]).status, Status::Ok);
+    assert_eq!(scene.guest.write(2042, &[1; 512]).status, Status::Ok);
     assert_eq!(run(&scene, "rule enable disk0 rule1").done(), "");
     assert_eq!(run(&scene, "rule reset disk0 rule1").done(), "");
     assert_eq!(scene.guest.write(2040, &[1; 512]).status, Status::IoErr);

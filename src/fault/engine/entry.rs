@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use super::verdict::{Action, Cause, Notice, Then, Verdict};
 use crate::errno::Errno;
-use crate::fault::SectorRange;
 use crate::fault::random::Stream;
 use crate::fault::rule::{Effect, Life, Media, Met, Request, Rule, Touch, Wounds};
+use crate::fault::{Io, IoType, SectorRange};
 
 /// A rule with what it did and what is left of it.
 #[derive(Debug, Clone)]
@@ -81,6 +81,9 @@ impl Entry {
         };
         let is_last = self.life.hit(self.rule.trigger(), request);
         notices.push(Notice::hit(self.cause(), &request.io, errno, action));
+        if action == Action::Error && self.heals_what_it_fails(&request.io) {
+            self.heal(range?, notices);
+        }
         if is_last {
             notices.push(Notice::Exhausted(self.cause()));
         }
@@ -139,7 +142,18 @@ impl Entry {
         }
     }
 
-    /// A write of these sectors succeeded.
+    /// Whether a write that this rule fails is remapped all the same, so that the next one succeeds.
+    /// Otherwise a rule about writes alone could never heal: none would get through to heal it.
+    fn heals_what_it_fails(&self, io: &Io) -> bool {
+        let writes = matches!(io.iotype, IoType::Write | IoType::WriteZeroes);
+        let remaps = matches!(
+            self.rule.effect(),
+            Effect::Media(Media { heal_on_write: true, retries: None, .. })
+        );
+        writes && remaps
+    }
+
+    /// A write of these sectors succeeded, or failed and had them remapped.
     pub(super) fn heal(&mut self, range: SectorRange, notices: &mut Vec<Notice>) {
         let Effect::Media(media) = self.rule.effect() else {
             return;

@@ -23,7 +23,8 @@ const TRIED_MAX: usize = 4096;
 pub struct Media {
     /// What requests fail with.
     pub errno: Errno,
-    /// A write that succeeds heals the sectors it wrote, as a drive that remaps them does.
+    /// A write heals the sectors it wrote, as a drive that remaps them does; a write that fails
+    /// because of them too, so that the next one succeeds.
     pub heal_on_write: bool,
     /// Sectors that can heal before the spare ones run out; absent: all.
     pub remap_pool: Option<u64>,
