@@ -5,7 +5,7 @@
 //! left, and every request it holds has a way back.
 
 use super::slow::Profile;
-use super::{Io, IoType, IoTypes, ManualState};
+use super::{Io, IoType, IoTypes};
 use crate::errno::Errno;
 
 /// The states' names, as operators write them.
@@ -76,15 +76,6 @@ pub enum DiskState {
     },
     /// The front end is disconnected and refused until the state is left.
     Offline,
-}
-
-impl From<ManualState> for DiskState {
-    fn from(state: ManualState) -> Self {
-        match state {
-            ManualState::None => Self::None,
-            ManualState::Error { errno, iotypes } => Self::Error { errno, iotypes },
-        }
-    }
 }
 
 /// Why there is no such state.

@@ -6,7 +6,7 @@
 //!
 //! The rooms: [`engine`] decides, with [`manual`] states that outrank [`rule`]s (the native dialect)
 //! and [`blkdebug`] (QEMU's dialect); [`slow`] says how long a delay is and [`random`] by which
-//! chance. [`Snapshot`] is the smallest engine of all, for a disk with nothing but one state.
+//! chance.
 
 pub mod blkdebug;
 pub mod engine;
@@ -17,9 +17,7 @@ pub mod random;
 pub mod rule;
 mod sectors;
 pub mod slow;
-mod state;
 
 pub use io::{Io, IoType, IoTypes};
 pub use rule::{NoPayload, Payload};
 pub use sectors::{BadRange, SECTOR_BYTES, SectorRange, SectorSet};
-pub use state::{Cause, ManualState, Snapshot, StateName, Verdict};

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use blkfault::errno::Errno;
-use blkfault::fault::{IoType, IoTypes, ManualState};
+use blkfault::fault::engine::Change;
+use blkfault::fault::manual::{DiskState, DiskStateName};
+use blkfault::fault::{IoType, IoTypes};
 
 use crate::support::backend::{Backend, DISK_BYTES, Served, options};
 use crate::support::front::{Front, Queue, SECTOR, Status, feature, kind};
@@ -42,6 +44,10 @@ fn fill_and_verify(queue: &mut Queue, share: u64, shares: u64) {
             finished += 1;
         }
     }
+}
+
+fn set_state(served: &Served, state: DiskState) {
+    served.faults.configure(vec![Change::SetState(state)]).unwrap();
 }
 
 #[test]
@@ -122,7 +128,7 @@ fn a_state_holds_from_its_reply_on_for_every_queue_under_load() {
     let queues = front.start_queues(4, 64);
     let epoch = Arc::new(Epoch::default());
     let (certain_ok, certain_error) = (AtomicU64::new(0), AtomicU64::new(0));
-    let error = ManualState::Error { errno: Errno::EIO, iotypes: IoTypes::ALL };
+    let error = DiskState::Error { errno: Errno::EIO, iotypes: IoTypes::ALL };
 
     std::thread::scope(|scope| {
         for mut queue in queues {
@@ -151,8 +157,8 @@ fn a_state_holds_from_its_reply_on_for_every_queue_under_load() {
         }
         for toggle in 0..TOGGLES {
             epoch.0.fetch_add(1, Ordering::SeqCst);
-            let state = if toggle % 2 == 0 { error } else { ManualState::None };
-            served.faults.set_state(state);
+            let state = if toggle % 2 == 0 { error.clone() } else { DiskState::None };
+            set_state(&served, state);
             epoch.0.fetch_add(1, Ordering::SeqCst);
             // Long enough for whole batches to run in one state, short enough for many to meet two.
             std::thread::sleep(std::time::Duration::from_micros(500 + toggle % 7 * 100));
@@ -161,7 +167,7 @@ fn a_state_holds_from_its_reply_on_for_every_queue_under_load() {
     let (ok, failed) = (certain_ok.into_inner(), certain_error.into_inner());
     eprintln!("{ok} requests were certainly good and {failed} certainly bad");
     assert!(ok > 1_000 && failed > 1_000, "the story happened: {ok} good, {failed} bad");
-    assert_eq!(served.faults.report().failed, served.seen.failures.lock().unwrap().len() as u64);
+    assert_eq!(served.faults.counts().failed, served.seen.failures.lock().unwrap().len() as u64);
 }
 
 #[test]
@@ -171,19 +177,18 @@ fn a_failed_write_never_reaches_the_image_and_other_types_pass() {
     let (_front, mut queue) = crate::front_with_queue(&served.socket);
     queue.write(0, &[1; SECTOR]);
     let iotypes: IoTypes = [IoType::Write, IoType::Flush].into_iter().collect();
-    served.faults.set_state(ManualState::Error { errno: Errno::ENOSPC, iotypes });
+    set_state(&served, DiskState::Error { errno: Errno::ENOSPC, iotypes });
     node.asked();
     assert_eq!(queue.write(0, &[2; SECTOR]).status, Status::IoErr);
     assert_eq!(queue.flush().status, Status::IoErr);
     assert_eq!(queue.read(0, SECTOR).data, [1; SECTOR]);
     assert_eq!(queue.get_id().status, Status::Ok);
     assert_eq!(node.asked().len(), 1, "the read alone reached the image");
-    assert_eq!(
-        served.faults.set_state(ManualState::None).name(),
-        blkfault::fault::StateName::Error
-    );
+    let name = served.faults.inspect(|engine| engine.state().name());
+    assert_eq!(name, DiskStateName::Error);
+    set_state(&served, DiskState::None);
     assert_eq!(queue.write(0, &[2; SECTOR]).status, Status::Ok);
-    assert_eq!(served.faults.report().failed, 2);
+    assert_eq!(served.faults.counts().failed, 2);
 }
 
 #[test]
@@ -201,9 +206,9 @@ fn a_request_for_nothing_fails_too_while_the_disk_fails() {
             ]
         };
         assert_eq!(for_nothing(), [Status::Ok; 5], "{name}");
-        let error = ManualState::Error { errno: Errno::EIO, iotypes: IoTypes::ALL };
-        served.faults.set_state(error);
+        let error = DiskState::Error { errno: Errno::EIO, iotypes: IoTypes::ALL };
+        set_state(&served, error);
         assert_eq!(for_nothing(), [Status::IoErr; 5], "{name}");
-        assert_eq!(served.faults.report().failed, 5, "{name}");
+        assert_eq!(served.faults.counts().failed, 5, "{name}");
     }
 }

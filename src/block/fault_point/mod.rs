@@ -28,7 +28,6 @@ pub(super) use link::{Go, Link, Mail};
 pub(super) use order::Baton;
 
 use crate::errno::Errno;
-use crate::fault::ManualState;
 use crate::fault::engine::{Armed, Change, Engine, Notice, Refused};
 use crate::fault::manual::DiskState;
 use held::Registry;
@@ -92,17 +91,6 @@ struct Counters {
     delayed: AtomicU64,
     held_total: AtomicU64,
     disconnected: AtomicU64,
-}
-
-/// What an operator may ask about a disk's faults.
-#[derive(Debug, Clone)]
-pub struct FaultReport {
-    /// The manual state with its options, as far as [`ManualState`] can say it.
-    pub state: ManualState,
-    /// When it was entered.
-    pub since: SystemTime,
-    /// Requests that failed by decision.
-    pub failed: u64,
 }
 
 /// One disk's faults: what is armed now, who is held, and what it did so far.
@@ -307,38 +295,8 @@ impl FaultPoint {
         self.shared.lock().on_error
     }
 
-    /// Enter a state, in force for every op submitted after this returns. Tells the one left.
-    pub fn set_state(&self, state: ManualState) -> ManualState {
-        let previous = self.inspect(|engine| manual_state(engine.state()));
-        if let Err(refused) = self.configure(vec![Change::SetState(state.into())]) {
-            log::error!("{refused}");
-        }
-        previous
-    }
-
-    /// What is in force and what it did.
-    #[must_use]
-    pub fn report(&self) -> FaultReport {
-        let core = self.shared.lock();
-        FaultReport {
-            state: manual_state(core.engine.state()),
-            since: core.since,
-            failed: self.shared.counters.failed.load(Ordering::Relaxed),
-        }
-    }
-
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.shared
-    }
-}
-
-/// The state in the words of those who know two.
-fn manual_state(state: &DiskState) -> ManualState {
-    match state {
-        DiskState::Error { errno, iotypes } => {
-            ManualState::Error { errno: *errno, iotypes: *iotypes }
-        }
-        _ => ManualState::None,
     }
 }
 
