@@ -73,7 +73,7 @@ impl HeldReport {
 pub enum Which {
     /// All at this tag.
     Tag(String),
-    /// The one at this tag that came last, as blkdebug's `resume` does.
+    /// The one at this tag that was held last, as blkdebug's `resume` takes it.
     NewestAt(String),
     /// All that this rule holds.
     Rule(RuleName),
@@ -195,7 +195,8 @@ impl Registry {
     pub(super) fn resume(&mut self, which: &Which, action: Resume) -> usize {
         let mut keys = self.keys(|held| which.names(&held.report));
         if let Which::NewestAt(_) = which {
-            keys.drain(..keys.len().saturating_sub(1));
+            // Keys are given in the order in which requests are held, whatever their ordinals.
+            keys = keys.into_iter().max().into_iter().collect();
         }
         let go = |this: &mut Self, key| match which {
             Which::Tag(tag) | Which::NewestAt(tag) => this.take_tag(key, tag, action),

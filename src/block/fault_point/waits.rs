@@ -22,6 +22,9 @@ struct Waiter {
     tell: Tell,
 }
 
+/// Most who wait on a disk: whoever waits without a deadline and goes away is not missed.
+const WAITING_MAX: usize = 1000;
+
 /// Everyone who waits on a disk.
 #[derive(Default)]
 pub(super) struct Waits {
@@ -47,6 +50,11 @@ impl Waits {
     /// Have somebody told when a request is held at a tag, or when time is over.
     pub(super) fn add(this: &Arc<Self>, tag: &str, deadline: Option<Instant>, tell: Tell) {
         let mut state = this.lock();
+        if state.waiting.len() >= WAITING_MAX {
+            drop(state);
+            log::warn!("more than {WAITING_MAX} wait for held requests: one more is told at once");
+            return tell(Err(TimedOut));
+        }
         state.waiting.push(Waiter { tag: tag.to_owned(), deadline, tell });
         if !state.is_served {
             let waits = this.clone();

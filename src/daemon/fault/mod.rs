@@ -22,7 +22,7 @@ use self::hmp::{IoCommand, Line};
 use super::{Answer, Daemon, Outcome};
 use crate::block::{FaultPoint, HeldCause, HeldReport, Resume, TimedOut, Which};
 use crate::fault::engine::{Cause, Change, Engine, Place};
-use crate::fault::rule::{Effect, RuleName};
+use crate::fault::rule::{Effect, RuleName, TAG_BYTES_MAX};
 use crate::qapi::types::{
     BlockFaultAction, BlockFaultActionVariant, BlockFaultAdded, BlockFaultBlkdebugAddArguments,
     BlockFaultBreakArguments, BlockFaultEffectBreak, BlockFaultEngineStateSetArguments,
@@ -120,6 +120,17 @@ fn parse_place(place: Option<&BlockFaultPlace>) -> Outcome<Place> {
             _ => Err(words::bad("place", "expects one of 'before' and 'after'")),
         },
     }
+}
+
+/// Whether a breakpoint of this tag has held all that it was to hold, and holds nobody now.
+fn is_used_up(point: &FaultPoint, tag: &str) -> bool {
+    let Ok(name) = rule::parse_name(tag) else {
+        return false;
+    };
+    let used_up = point.inspect(|engine| engine.rule(&name)).is_some_and(|report| {
+        matches!(report.rule.effect(), Effect::Break { .. }) && report.remaining == Some(0)
+    });
+    used_up && !point.held().iter().any(|held| held.tags.iter().any(|held| **held == *tag))
 }
 
 fn state_name(point: &FaultPoint) -> BlockFaultState {
@@ -256,8 +267,10 @@ impl Daemon {
                 "Parameter 'config', 'inject-error' or 'set-state' is needed, with a rule",
             ));
         }
-        blkdebug::warn(&format!("disk {}", arguments.id), &rules);
-        self.change_once(&arguments.id, Change::AddBlkdebugRules(rules))
+        let warned = rules.clone();
+        self.change_once(&arguments.id, Change::AddBlkdebugRules(rules))?;
+        blkdebug::warn(&format!("disk {}", arguments.id), &warned);
+        Ok(())
     }
 
     pub(super) fn fault_break(&self, arguments: &BlockFaultBreakArguments) -> Outcome {
@@ -288,7 +301,13 @@ impl Daemon {
             )
         })?;
         let first = BlockFaultPlace::End(BlockFaultPlaceEnd::First);
-        self.change(&id, |point, changes| changes.add_rule(point, &rule, Some(&first))).map(drop)
+        let set = self.change(&id, |point, changes| {
+            if is_used_up(point, &arguments.tag) {
+                changes.changes.push(Change::RemoveRule(rule::parse_name(&arguments.tag)?));
+            }
+            changes.add_rule(point, &rule, Some(&first))
+        });
+        set.map(drop)
     }
 
     pub(super) fn fault_break_remove(&self, id: &str, tag: &str) -> Outcome {
@@ -332,6 +351,9 @@ impl Daemon {
         let point = self.point(&arguments.id)?;
         let timeout = held::parse_timeout(arguments.timeout)?;
         let tag = arguments.tag.clone();
+        if tag.is_empty() || tag.len() > TAG_BYTES_MAX {
+            return Err(words::bad("tag", format!("expects 1 to {TAG_BYTES_MAX} bytes")));
+        }
         Ok(Answer::Later(Box::new(move |reply| {
             let told_tag = tag.clone();
             wait(&point, &tag, timeout, move |result| {

@@ -166,10 +166,8 @@ impl Engine {
                 Some(Verdict::Fail(*errno, cause))
             }
             DiskState::Hang { on_release, .. } => {
+                // Whoever is told to run all the same goes on to the rules.
                 let then = on_release.map_or(Then::GoOn, Then::Fail);
-                if on_release.is_some() {
-                    passage.station = Station::Failed;
-                }
                 Some(Verdict::Hold { at_most: None, then, cause })
             }
             DiskState::Slow { .. } => {
