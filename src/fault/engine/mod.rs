@@ -109,7 +109,10 @@ impl Armed {
     /// Whether no request has to ask.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.state == DiskState::None && !self.blkdebug && self.rules.is_empty()
+        self.state == DiskState::None
+            && !self.blkdebug
+            && self.rules.is_empty()
+            && self.healing.is_empty()
     }
 
     /// Whether this request has to ask. If not it passes, and
