@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use blkfault::errno::Errno;
 use blkfault::fault::blkdebug::{Limits, Rules, parse};
@@ -18,7 +19,7 @@ use tempfile::TempDir;
 use crate::script::{Ending, IMAGE_SECTORS, RulesText};
 use crate::support::blkdebug::Asked;
 use crate::support::daemon::Daemon;
-use crate::support::front::{Config, Front, Queue, SECTOR, Status, feature};
+use crate::support::front::{Config, Front, ONE_REGION, Queue, SECTOR, Status, feature};
 use crate::support::operator::Operator;
 use crate::support::qsd::Qsd;
 
@@ -130,7 +131,7 @@ pub(crate) struct Program {
     operator: RefCell<Operator>,
     made: Cell<u64>,
     directory: TempDir,
-    _process: Process,
+    process: Process,
 }
 
 #[derive(Debug)]
@@ -146,7 +147,7 @@ impl Program {
         let daemon = Box::new(Daemon::start(directory.path(), &["--memory", "64K"]));
         let operator = RefCell::new(daemon.operator());
         let process = Process::Blkfaultd { _daemon: daemon };
-        Self { operator, made: Cell::new(0), directory, _process: process }
+        Self { operator, made: Cell::new(0), directory, process }
     }
 
     /// QEMU's storage daemon; `None`, said aloud, where it is not installed.
@@ -155,7 +156,7 @@ impl Program {
         let qsd = Qsd::start(directory.path())?;
         let operator = RefCell::new(qsd.operator());
         let process = Process::Qemu { _qsd: qsd };
-        Some(Self { operator, made: Cell::new(0), directory, _process: process })
+        Some(Self { operator, made: Cell::new(0), directory, process })
     }
 
     /// Make a fresh disk: raw over blkdebug with these rules over a file.
@@ -179,13 +180,29 @@ impl Program {
                     "addr": { "type": "unix", "path": socket } }),
         );
         drop(operator);
-        FrontArm { session: Some(session(&socket)), program: self, node, id, image }
+        let front = match self.process {
+            Process::Qemu { .. } => connect_to_qemu(&socket),
+            Process::Blkfaultd { .. } => Front::connect(&socket),
+        };
+        FrontArm { session: Some(session(front)), program: self, node, id, image }
+    }
+}
+
+/// QEMU's export closes a connection now and then that comes just after it was made. Ours has to take the
+/// first.
+fn connect_to_qemu(socket: &Path) -> Front {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        match Front::try_connect(socket, ONE_REGION) {
+            Ok(front) => return front,
+            Err(refusal) => assert!(Instant::now() < deadline, "{refusal:?}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
 /// Connect as a guest with a write-back cache does; without one, QEMU's device sees no flushes.
-fn session(socket: &Path) -> (Front, Queue) {
-    let mut front = Front::connect(socket);
+fn session(mut front: Front) -> (Front, Queue) {
     front.negotiate(feature::ALL);
     front.write_config(Config::WRITEBACK_AT, &[1]).expect("a write-back cache");
     let queue = front.start_queues(1, 128).remove(0);
@@ -267,7 +284,7 @@ impl CommandLineArm {
         let (bytes, file) = (IMAGE_SECTORS * SECTOR as u64, file.to_string_lossy());
         let options = ["--memory", &bytes.to_string(), "--blkdebug-config", &file];
         let daemon = Daemon::start(directory.path(), &options);
-        let session = session(&daemon.socket("disk0"));
+        let session = session(Front::connect(&daemon.socket("disk0")));
         Self { session, _daemon: daemon, _directory: directory }
     }
 }

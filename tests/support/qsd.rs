@@ -5,6 +5,7 @@
 
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each test binary uses a part")]
 
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -49,7 +50,15 @@ impl Qsd {
 
     /// Its monitor's one client.
     pub fn operator(&self) -> Operator {
-        Operator::connect(&self.monitor)
+        // The path is there a moment before it listens.
+        let deadline = Instant::now() + WAIT;
+        loop {
+            match UnixStream::connect(&self.monitor) {
+                Ok(stream) => return Operator::over(stream),
+                Err(error) => assert!(Instant::now() < deadline, "{PROGRAM}'s monitor: {error}"),
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// The process.

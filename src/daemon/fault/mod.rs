@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use self::hmp::{IoCommand, Line};
 use super::{Answer, Daemon, Outcome};
 use crate::block::{FaultPoint, HeldCause, HeldReport, Resume, TimedOut, Which};
+use crate::fault::blkdebug::Rules;
 use crate::fault::engine::{Cause, Change, Engine, Place};
 use crate::fault::rule::{Effect, RuleName, TAG_BYTES_MAX};
 use crate::qapi::types::{
@@ -41,6 +42,8 @@ struct Changes {
     changes: Vec<Change>,
     added: Vec<RuleName>,
     names: BTreeSet<RuleName>,
+    /// blkdebug rules that may name events which are never raised.
+    to_warn_of: Vec<Rules>,
 }
 
 impl Changes {
@@ -89,7 +92,9 @@ impl Changes {
             BlockFaultActionVariant::BlkdebugAdd(add) => {
                 let (inject_error, set_state) =
                     (add.inject_error.as_deref(), add.set_state.as_deref());
-                Change::AddBlkdebugRules(blkdebug::parse_rules(None, inject_error, set_state)?)
+                let rules = blkdebug::parse_rules(None, inject_error, set_state)?;
+                self.to_warn_of.push(rules.clone());
+                Change::AddBlkdebugRules(rules)
             }
         };
         self.changes.push(change);
@@ -166,6 +171,9 @@ impl Daemon {
             }
         };
         point.configure_telling(planned.changes, tell).map_err(QmpError::generic)?;
+        for rules in &planned.to_warn_of {
+            blkdebug::warn(&format!("disk {id}"), rules);
+        }
         Ok((result, planned.added))
     }
 
@@ -267,10 +275,12 @@ impl Daemon {
                 "Parameter 'config', 'inject-error' or 'set-state' is needed, with a rule",
             ));
         }
-        let warned = rules.clone();
-        self.change_once(&arguments.id, Change::AddBlkdebugRules(rules))?;
-        blkdebug::warn(&format!("disk {}", arguments.id), &warned);
-        Ok(())
+        let added = self.change(&arguments.id, |_, changes| {
+            changes.to_warn_of.push(rules.clone());
+            changes.changes.push(Change::AddBlkdebugRules(rules));
+            Ok(())
+        });
+        added.map(drop)
     }
 
     pub(super) fn fault_break(&self, arguments: &BlockFaultBreakArguments) -> Outcome {
