@@ -38,7 +38,7 @@
 //!
 //! # Laws
 //!
-//! `tests/tidy.rs` checks these:
+//! `tests/tidy.rs` checks those that a machine can check:
 //!
 //! - [`fault`] and the pure halves of [`monitor`] take time and seeds as arguments; they use no file,
 //!   socket, thread, clock, environment or randomly ordered map.

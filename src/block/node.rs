@@ -142,7 +142,8 @@ pub struct Geometry {
     /// Size of the disk.
     pub size_bytes: u64,
     /// Offsets, lengths (and, in the raw engine, addresses) must be multiples of this: 1 where the
-    /// image takes anything, the host's logical block size under `O_DIRECT`. A power of two.
+    /// image takes anything, at most 512 otherwise: larger blocks of the host are read, modified
+    /// and written by the image itself. A power of two.
     pub request_alignment: u32,
     /// Preferred smallest unit (`opt_io_size`, physical block), a power of two, 512 or more.
     pub physical_block_bytes: u32,
