@@ -236,14 +236,6 @@ fn logical_block_bytes(given: Option<u64>, node: &NodeEntry) -> Result<u32, QmpE
             geometry.size_bytes
         )));
     }
-    let aligned = u64::from(geometry.request_alignment);
-    if bytes < aligned {
-        return Err(QmpError::generic(format!(
-            "Image '{}' takes requests of {aligned} bytes around the host's cache: choose a block \
-             size of {aligned}, or another cache mode",
-            node.store.description()
-        )));
-    }
     u32::try_from(bytes).map_err(QmpError::generic)
 }
 
