@@ -1,7 +1,8 @@
 //! One open file description, and everything that is true of it alone.
 //!
-//! Knows: how to open, check and lock an image. Must not know: requests. Invariant: the
-//! description is closed, and so its lock given up, when the last request that uses it has ended.
+//! Knows: how to open, check and lock an image. Must not know: requests. Invariant: the lock is
+//! given up when the last request that uses the description has ended, and not by a copy of it
+//! that a child of this process has for a moment.
 
 use std::fs::{File, FileType, OpenOptions};
 use std::io;
@@ -50,6 +51,14 @@ pub(super) struct Opened {
     /// Where flushes wait for each other.
     pub(super) flushes: FlushGate,
     claim: Claim,
+}
+
+/// A process that forks meanwhile has copies of the descriptor until its child executes something
+/// else, so closing alone may leave the lock for a while.
+impl Drop for Opened {
+    fn drop(&mut self) {
+        lock::release(&self.file, self.claim);
+    }
 }
 
 impl Opened {
@@ -312,5 +321,22 @@ fn locked(path: &Path, error: LockError) -> OpenError {
         LockError::Unsupported(source) | LockError::Host(source) => {
             OpenError::NoLocking { path, source }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_of_the_descriptor_does_not_keep_the_lock() {
+        let named = tempfile::NamedTempFile::new().unwrap();
+        named.as_file().set_len(1 << 20).unwrap();
+        let opened = Opened::open(RawOptions::new(named.path()), None).unwrap();
+        let copy = opened.file().try_clone().unwrap();
+        assert!(Opened::open(RawOptions::new(named.path()), None).is_err());
+        drop(opened);
+        Opened::open(RawOptions::new(named.path()), None).unwrap();
+        drop(copy);
     }
 }
