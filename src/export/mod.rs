@@ -15,6 +15,8 @@ mod control;
 mod dirty;
 mod disk;
 mod door;
+mod inflight;
+mod late;
 mod mapping;
 mod memory;
 mod patience;
