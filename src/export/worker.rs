@@ -424,7 +424,7 @@ fn unfinished(disk: &Disk, queue: u16, recovered: Recovered) -> (Redo, Vec<u16>)
         }
     };
     if redo == Redo::Submit && !heads.is_empty() {
-        log::info!(
+        log::warn!(
             "disk {id} queue {queue}: {} requests of an earlier connection are done again",
             heads.len()
         );

@@ -3,8 +3,9 @@
 //! Knows: GET_INFLIGHT_FD and SET_INFLIGHT_FD (vhost-user.rst). Must not know: what the region holds.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
-use super::{Ask, Front, Refusal};
+use super::{Ask, Front, Memory, Queue, Refusal, Sharing, Wire};
 
 /// A region, and how it is described.
 #[derive(Debug)]
@@ -45,5 +46,28 @@ impl Front {
     /// Give the back end a region.
     pub fn set_inflight(&self, region: &Inflight) -> Result<(), Refusal> {
         self.wire.tell(Ask::SetInflightFd, &region.to_bytes(), &[region.file.as_fd()])
+    }
+
+    /// Connect for a guest that runs, as QEMU does when its back end has come back: each ring goes
+    /// on from what it has used.
+    pub fn resume(
+        socket: &Path,
+        memory: &Memory,
+        features: u64,
+        region: Option<&Inflight>,
+        queues: &[Queue],
+    ) -> Result<Self, Refusal> {
+        let wire = Wire::connect(socket).map_err(|_| Refusal::Closed)?;
+        let mut front = Self::with_guest(wire, memory.clone())?;
+        front.accepted = features;
+        front.wire.tell(Ask::SetFeatures, &features.to_ne_bytes(), &[])?;
+        if let Some(region) = region {
+            front.set_inflight(region)?;
+        }
+        front.try_share_memory(Sharing::Slots)?;
+        for queue in queues {
+            front.try_start_queue(queue, queue.used_index_in_memory())?;
+        }
+        Ok(front)
     }
 }

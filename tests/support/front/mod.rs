@@ -155,17 +155,19 @@ impl Front {
 
     /// Give all memory to the back end.
     pub fn share_memory(&self, how: Sharing) {
+        self.try_share_memory(how).unwrap_or_else(|refusal| panic!("{how:?}: {refusal:?}"));
+    }
+
+    /// As [`share_memory`](Self::share_memory), where the back end may refuse.
+    pub fn try_share_memory(&self, how: Sharing) -> Result<(), Refusal> {
         let regions = self.memory.regions();
         if how == Sharing::Slots {
-            for region in regions {
-                self.add_region(region).expect("ADD_MEM_REG");
-            }
-            return;
+            return regions.iter().try_for_each(|region| self.add_region(region));
         }
         let mut body = words(&[regions.len() as u32, 0]);
         regions.iter().for_each(|region| body.extend(region_bytes(region)));
         let fds: Vec<_> = regions.iter().map(|region| region.memfd()).collect();
-        self.wire.tell(Ask::SetMemTable, &body, &fds).expect("SET_MEM_TABLE");
+        self.wire.tell(Ask::SetMemTable, &body, &fds)
     }
 
     /// Plug one more region in. The front end's own [`Memory`] does not know it.
