@@ -1,11 +1,11 @@
 //! The command line of `blkfault`.
 //!
-//! Knows: verbs, options, their help, and the exit status of each outcome. Must not know: what a
-//! verb says to the daemon (`verbs`). Invariant: what is wrong with the command line is found here,
-//! before anything is sent.
+//! Knows: verbs, options and their help. Must not know: what a verb says to the daemon (`verbs`).
+//! Invariant: what is wrong with the command line is found here, before anything is sent.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,32 +13,17 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 
+use super::failure::{Failure, Status};
 use super::faults::args::{BreakArgs, Policy, ResumeArgs, RuleVerb, StateArgs};
-use super::{ClientError, Deadline, verbs};
+use super::{Deadline, verbs};
 use crate::monitor::framing::Framer;
 use crate::monitor::{Address, BadAddress};
 use crate::options;
 use crate::qapi::Event;
 use crate::size::Size;
 
-/// What became of a command line; the number is the exit status.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Status {
-    /// Done.
-    Done = 0,
-    /// The daemon refused, or the output could not be written.
-    Refused = 1,
-    /// The command line is wrong; nothing was sent.
-    Usage = 2,
-    /// Nobody answers, or nobody any more.
-    NoDaemon = 3,
-    /// The time was over.
-    TimedOut = 4,
-}
-
 /// Names the monitor where `--monitor` does not.
-const MONITOR_VARIABLE: &str = "BLKFAULT_MONITOR";
+pub(super) const MONITOR_VARIABLE: &str = "BLKFAULT_MONITOR";
 
 const EXIT_STATUS: &str = "\
 Exit status:
@@ -95,10 +80,11 @@ Examples:
   blkfault state disk0 hang --on-release fail
   blkfault state disk0 slow --preset limplock
   blkfault state disk0 slow --delay 20ms --share 0.1 --iotype read
+  blkfault state disk0 slow --delay lognormal:median=2ms,sigma=1.2 --shape transient:duration=5m
   blkfault state disk0 read-only
   blkfault state disk0 offline        the guest loses its disk
   blkfault state disk0 none           the disk works again")]
-    State(StateArgs),
+    State(Box<StateArgs>),
 
     /// Make, change and list rules: which requests fail, wait or stop
     #[command(
@@ -108,6 +94,43 @@ Example:
   blkfault rule add disk0 --on write --sectors 2048-2055 --errno EIO --heal-on-write"
     )]
     Rule(RuleVerb),
+
+    /// Make several changes at once, or none: rules, states, the engine's state
+    #[command(after_help = "\
+Example:
+  blkfault transaction disk0 changes.json
+
+A file is a list of changes, as block-fault-transaction takes them:
+  [ { \"type\": \"rule-remove\", \"name\": \"bad-spot\" },
+    { \"type\": \"rule-add\", \"rule\": { \"iotype\": [\"flush\"], \"effect\": \"error\" } },
+    { \"type\": \"engine-state\", \"state\": 2 },
+    { \"type\": \"state\", \"state\": { \"state\": \"read-only\" } } ]")]
+    Transaction {
+        /// The disk
+        disk: String,
+        /// The file
+        file: PathBuf,
+    },
+
+    /// Tell the state of a disk's fault engine, a number that rules look at, or make it another
+    #[command(after_help = "\
+Examples:
+  blkfault engine-state disk0         tells the number
+  blkfault engine-state disk0 2       rules with --state 2 count from now on")]
+    EngineState {
+        /// The disk
+        disk: String,
+        /// What it becomes; if left out, what it is is told
+        #[arg(value_name = "N", allow_negative_numbers = true)]
+        state: Option<i64>,
+    },
+
+    /// Tell all about a disk's faults but its rules: state, options, policy, seed, counts
+    #[command(after_help = "Example:\n  blkfault show disk0")]
+    Show {
+        /// The disk
+        disk: String,
+    },
 
     /// Hold requests at a point of their life
     #[command(after_help = "\
@@ -134,13 +157,16 @@ Examples:
   blkfault resume disk0 --ordinals 4712,4711")]
     Resume(ResumeArgs),
 
-    /// Choose what becomes of requests that the image itself fails
-    #[command(after_help = "Example:\n  blkfault on-error disk0 hold-on-enospc")]
+    /// Tell, or choose, what becomes of requests that the image itself fails
+    #[command(after_help = "\
+Examples:
+  blkfault on-error disk0             tells what becomes of them
+  blkfault on-error disk0 hold-on-enospc")]
     OnError {
         /// The disk
         disk: String,
-        /// What becomes of them
-        policy: Policy,
+        /// What becomes of them; if left out, it is told
+        policy: Option<Policy>,
     },
 
     /// List the disks
@@ -283,66 +309,6 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         let _ = writeln!(io::stderr(), "blkfault: {text}");
     }
     ExitCode::from(status as u8)
-}
-
-/// Why a verb was not done.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
-    #[error(transparent)]
-    Client(#[from] ClientError),
-    #[error("cannot write the output: {0}")]
-    Output(#[from] io::Error),
-    #[error("which monitor? Say --monitor unix:PATH or set BLKFAULT_MONITOR")]
-    NoMonitor,
-    #[error("the environment variable {MONITOR_VARIABLE}: {0}")]
-    BadVariable(BadAddress),
-    #[error("there is no disk '{0}'")]
-    NoDisk(String),
-    #[error("timed out: {0}")]
-    NotReady(ClientError),
-    #[error("timed out: the daemon took the command and has not ended yet")]
-    NotEnded,
-    #[error("timed out: {0}")]
-    NobodyCame(String),
-    #[error("{0}: {1}")]
-    BadFile(String, String),
-    /// Something was mistyped, and this may have been meant.
-    #[error("{0}: did you mean '{1}'?")]
-    Mistyped(String, String),
-    /// The reply was printed and is an error.
-    #[error("the daemon refused")]
-    RefusedAndTold,
-}
-
-impl Failure {
-    fn status(&self) -> Status {
-        match self {
-            // `blkfault events | head -1` is done when head has enough.
-            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Status::Done,
-            Self::Output(_) | Self::NoDisk(_) | Self::RefusedAndTold | Self::Mistyped(..) => {
-                Status::Refused
-            }
-            Self::NoMonitor | Self::BadVariable(_) | Self::BadFile(..) => Status::Usage,
-            Self::NotReady(_) | Self::NotEnded | Self::NobodyCame(_) => Status::TimedOut,
-            Self::Client(error) => match error {
-                ClientError::Refused { .. } => Status::Refused,
-                ClientError::TimedOut | ClientError::NoGreeting(_) => Status::TimedOut,
-                ClientError::Unreachable { .. }
-                | ClientError::Gone
-                | ClientError::Broken(_)
-                | ClientError::NotQmp(_) => Status::NoDaemon,
-            },
-        }
-    }
-
-    /// What to tell people; `None` if they know.
-    fn text(&self) -> Option<String> {
-        match self {
-            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => None,
-            Self::RefusedAndTold => None,
-            _ => Some(self.to_string()),
-        }
-    }
 }
 
 impl Common {

@@ -6,7 +6,8 @@
 use serde_json::{Value, json};
 
 use super::ClientError;
-use super::cli::{Cli, Common, Failure, Verb};
+use super::cli::{Cli, Common, Verb};
+use super::failure::Failure;
 use super::faults::args::RuleVerb;
 use super::verbs::connect;
 use crate::nearest::nearest;
@@ -69,7 +70,7 @@ fn disk_of(verb: &Verb) -> Option<&str> {
         Verb::State(args) => Some(&args.disk),
         Verb::Rule(rule) => Some(match rule {
             RuleVerb::Add(args) => &args.disk,
-            RuleVerb::List { disk } | RuleVerb::Load { disk, .. } => disk,
+            RuleVerb::List { disk, .. } | RuleVerb::Load { disk, .. } => disk,
             RuleVerb::Rm(rules)
             | RuleVerb::Enable(rules)
             | RuleVerb::Disable(rules)
@@ -77,7 +78,12 @@ fn disk_of(verb: &Verb) -> Option<&str> {
         }),
         Verb::Break(args) => Some(&args.disk),
         Verb::Resume(args) => Some(&args.disk),
-        Verb::Held { disk } | Verb::OnError { disk, .. } | Verb::Resize { disk, .. } => Some(disk),
+        Verb::Held { disk }
+        | Verb::Show { disk }
+        | Verb::EngineState { disk, .. }
+        | Verb::Transaction { disk, .. }
+        | Verb::OnError { disk, .. }
+        | Verb::Resize { disk, .. } => Some(disk),
         Verb::Stats { disk } | Verb::Events { disk, .. } => disk.as_deref(),
         Verb::Wait(args) => args.disk.as_deref(),
         Verb::List | Verb::Qmp { .. } | Verb::Quit | Verb::Completion { .. } | Verb::Man { .. } => {

@@ -6,6 +6,7 @@
 
 pub mod cli;
 mod deadline;
+mod failure;
 mod faults;
 mod manual;
 mod mistyped;

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::cli::{Cli, Common, Failure, Verb, WaitArgs};
-use super::faults::verbs as faults;
+use super::cli::{Cli, Common, Verb, WaitArgs};
+use super::failure::Failure;
+use super::faults::{held, rules, states};
 use super::output::{self, Table};
 use super::{Client, ClientError, Deadline, manual, mistyped};
 use crate::size::Size;
@@ -26,12 +27,15 @@ pub(super) fn run(cli: &Cli, out: &mut dyn Write) -> Result<(), Failure> {
 fn run_verb(cli: &Cli, out: &mut dyn Write) -> Result<(), Failure> {
     let common = &cli.common;
     match &cli.verb {
-        Verb::State(state) => faults::set_or_tell_state(common, state, out),
-        Verb::Rule(rule) => faults::rule(common, rule, out),
-        Verb::Break(args) => faults::set_break(common, args, out),
-        Verb::Held { disk } => faults::held(common, disk, out),
-        Verb::Resume(args) => faults::resume(common, args, out),
-        Verb::OnError { disk, policy } => faults::on_error(common, disk, *policy, out),
+        Verb::State(state) => states::state(common, state, out),
+        Verb::Rule(rule) => rules::rule(common, rule, out),
+        Verb::Transaction { disk, file } => rules::transaction(common, disk, file, out),
+        Verb::EngineState { disk, state } => states::engine_state(common, disk, *state, out),
+        Verb::Show { disk } => states::show(common, disk, out),
+        Verb::Break(args) => held::set_break(common, args, out),
+        Verb::Held { disk } => held::held(common, disk, out),
+        Verb::Resume(args) => held::resume(common, args, out),
+        Verb::OnError { disk, policy } => states::on_error(common, disk, *policy, out),
         Verb::List => list(common, out),
         Verb::Stats { disk } => stats(common, disk.as_deref(), out),
         Verb::Resize { disk, size } => {
@@ -99,7 +103,7 @@ fn list(common: &Common, out: &mut dyn Write) -> Result<(), Failure> {
         let node = &block["inserted"];
         disks.push(json!({
             "disk": id,
-            "state": faults::state_of(&mut client, id, deadline)?,
+            "state": states::state_of(&mut client, id, deadline)?,
             "size": node["image"]["virtual-size"],
             "read-only": node["ro"],
             "connected": export["connected"],
@@ -187,7 +191,7 @@ fn stats_row(disk: &Value, requests: &str, infix: &str) -> [String; 7] {
 fn wait_for(common: &Common, args: &WaitArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let deadline = common.deadline();
     if let (Some(tag), Some(disk)) = (&args.tag, &args.disk) {
-        return faults::wait_held(common, disk, tag, out);
+        return held::wait_held(common, disk, tag, out);
     }
     if let Some(event) = &args.event {
         let names = std::slice::from_ref(event);
@@ -237,7 +241,7 @@ fn tell_events(common: &Common, filter: &Filter, out: &mut dyn Write) -> Result<
 fn listen(common: &Common, filter: &Filter, deadline: Deadline) -> Result<Client, Failure> {
     let mut client = connect_by(common, deadline)?;
     if let Some(disk) = filter.disk {
-        faults::state_of(&mut client, disk, deadline).map_err(about(disk))?;
+        states::state_of(&mut client, disk, deadline).map_err(about(disk))?;
     }
     Ok(client)
 }
