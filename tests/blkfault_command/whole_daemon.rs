@@ -246,3 +246,43 @@ fn all_about_a_disk_is_shown() {
     assert_eq!(whole.json("show disk0"), whole.json("state disk0"));
     assert_eq!(whole.json("on-error disk0")["on-error"], "hold");
 }
+
+/// The lines of a text that are commands, as a shell would see them.
+fn commands(text: &str) -> Vec<String> {
+    let joined = text.replace("\\\n", " ");
+    let line = |line: &str| {
+        let line = line.split('#').next().unwrap().split(" && ").next().unwrap().trim();
+        line.strip_prefix("blkfault ").map(str::to_owned)
+    };
+    joined.lines().filter_map(line).collect()
+}
+
+/// What people copy has to work.
+#[test]
+fn the_rules_and_states_of_the_manual_and_of_the_help_are_accepted() {
+    let whole = Whole::new();
+    whole.write("profiles.json", r#"[{"delay": 7}]"#);
+    let mut lines = commands(include_str!("../../src/manual/fault_model.md"));
+    lines.extend(commands(include_str!("../../README.md")));
+    for verb in ["rule add", "state", "engine-state"] {
+        let help = whole.run(&format!("{verb} --help")).done();
+        let (_, examples) = help.split_once("\nExamples:\n").unwrap();
+        lines.extend(commands(examples).iter().map(|line| {
+            // What an example does stands behind it.
+            line.split("   ").next().unwrap().to_owned()
+        }));
+    }
+    let (mut rules, mut others) = (0, 0);
+    for line in lines {
+        if line.starts_with("rule add ") {
+            let name = whole.run(&line).done();
+            whole.run(&format!("rule rm disk0 {name}")).done();
+            rules += 1;
+        } else if ["state ", "engine-state ", "on-error "].iter().any(|verb| line.starts_with(verb))
+        {
+            whole.run(&line).done();
+            others += 1;
+        }
+    }
+    assert!(rules >= 20 && others >= 15, "only {rules} rules and {others} others were found");
+}
