@@ -12,6 +12,8 @@ mod support {
     #[path = "../support/operator.rs"]
     pub mod operator;
 }
+#[path = "blkfault_command/images.rs"]
+mod images;
 #[path = "blkfault_command/whole_daemon.rs"]
 mod whole_daemon;
 

@@ -9,17 +9,16 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 
 use super::failure::{Failure, Status};
 use super::faults::args::{BreakArgs, Policy, ResumeArgs, RuleVerb, StateArgs};
+use super::images::args::{ExportVerb, NodeVerb, ReopenArgs};
+use super::parse::{event_name, json_object, monitor_address, seconds};
 use super::{Deadline, verbs};
-use crate::monitor::framing::Framer;
-use crate::monitor::{Address, BadAddress};
+use crate::monitor::Address;
 use crate::options;
-use crate::qapi::Event;
 use crate::size::Size;
 
 /// Names the monitor where `--monitor` does not.
@@ -174,15 +173,49 @@ Examples:
     List,
 
     /// Tell what disks have done
-    #[command(after_help = "Example:\n  blkfault stats disk0")]
+    #[command(after_help = "Examples:\n  blkfault stats disk0\n  blkfault stats --nodes")]
     Stats {
         /// The disk; all if left out
         disk: Option<String>,
+        /// Tell what nodes have done instead
+        #[arg(long)]
+        nodes: bool,
     },
 
+    /// Make, list and remove nodes: images by name
+    #[command(
+        subcommand,
+        after_help = "Example:\n  blkfault node add node1 --file disk.img --discard unmap"
+    )]
+    Node(NodeVerb),
+
+    /// Make disks of nodes, and take disks away
+    #[command(
+        subcommand,
+        after_help = "Example:\n  blkfault export add disk1 --node node1 --socket-path /tmp/disk1.sock"
+    )]
+    Export(ExportVerb),
+
+    /// Open the image of a disk again, after a failed flush or with other options
+    ///
+    /// Read-only, direct and no-flush stay as they are where nothing is said. The daemon does not tell
+    /// the others, so they are what --discard, --aio and --locking say, or what --blk-file has: discards
+    /// give space back.
+    #[command(after_help = "\
+Examples:
+  blkfault reopen disk0               after a failed flush
+  blkfault reopen disk0 --direct      around the host's page cache from now on")]
+    Reopen(ReopenArgs),
+
     /// Give a disk another size while guests use it
-    #[command(after_help = "Example:\n  blkfault resize disk0 20G")]
+    #[command(after_help = "\
+Examples:
+  blkfault resize disk0 20G
+  blkfault resize --node node0 20G")]
     Resize {
+        /// It is a node, not a disk
+        #[arg(long)]
+        node: bool,
         /// The disk
         disk: String,
         /// The new size: bytes, or a number with K, M, G, T or P (times 1024)
@@ -222,6 +255,17 @@ Examples:
         #[arg(value_parser = json_object)]
         command: Value,
     },
+
+    /// Run a line for QEMU's human monitor: blkdebug's breakpoints
+    #[command(after_help = "Example:\n  blkfault hmp 'qemu-io disk0 \"break write_aio A\"'")]
+    Hmp {
+        /// The line
+        line: String,
+    },
+
+    /// Tell the daemon's version; blkfault's own is in --version
+    #[command(after_help = "Example:\n  blkfault daemon-version")]
+    DaemonVersion,
 
     /// End the daemon, and wait until it has ended
     #[command(after_help = "Example:\n  blkfault quit")]
@@ -337,45 +381,6 @@ impl Common {
     }
 }
 
-fn monitor_address(text: &str) -> Result<Address, BadAddress> {
-    if text.starts_with("unix:") || text.starts_with("tcp:") {
-        text.parse()
-    } else {
-        format!("unix:{text}").parse()
-    }
-}
-
-/// The name of an event, in whatever case it is written.
-fn event_name() -> impl TypedValueParser<Value = String> {
-    PossibleValuesParser::new(Event::NAMES).map(|name| name.to_ascii_uppercase())
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse::<f64>().ok().filter(|seconds| *seconds > 0.0);
-    seconds
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .ok_or_else(|| "accepted is a number of seconds above 0, such as 30 or 0.5".to_owned())
-}
-
-fn json_object(text: &str) -> Result<Value, String> {
-    let mut framer = Framer::default();
-    // The line end completes what only the next token would.
-    let input = [text.as_bytes(), b"\n"].concat();
-    match framer.feed(&input) {
-        (_, None) => Err("the JSON object has no end".to_owned()),
-        (_, Some(Err(error))) => Err(error.to_string()),
-        (read, Some(Ok(value @ Value::Object(_)))) => {
-            let rest = input.get(read..).unwrap_or_default();
-            if rest.iter().all(u8::is_ascii_whitespace) {
-                Ok(value)
-            } else {
-                Err("something follows the JSON object; one command is accepted".to_owned())
-            }
-        }
-        (_, Some(Ok(_))) => Err("accepted is a JSON object".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -396,39 +401,5 @@ mod tests {
             }
         }
         check("blkfault", &Cli::command());
-    }
-
-    #[test]
-    fn a_monitor_may_be_a_bare_path() {
-        let unix = Address::Unix("/run/m.sock".into());
-        assert_eq!(monitor_address("/run/m.sock"), Ok(unix.clone()));
-        assert_eq!(monitor_address("unix:/run/m.sock"), Ok(unix));
-        assert!(matches!(monitor_address("tcp:localhost:4444"), Ok(Address::Tcp { .. })));
-        assert!(monitor_address("").is_err());
-        assert!(monitor_address("tcp:localhost").is_err());
-    }
-
-    #[test]
-    fn a_timeout_is_a_positive_number_of_seconds() {
-        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
-        for bad in ["0", "-1", "nan", "inf", "1e30", "", "5s"] {
-            assert!(seconds(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_raw_command_is_one_json_object() {
-        assert!(json_object("{'execute': 'quit'} ").is_ok());
-        for (bad, why) in [
-            ("{'execute': ", "no end"),
-            ("", "no end"),
-            ("[]", "JSON object"),
-            ("7", "JSON object"),
-            ("{}{}", "follows"),
-            ("{'a' 1}", "missing :"),
-        ] {
-            let error = json_object(bad).unwrap_err();
-            assert!(error.contains(why), "{bad}: {error}");
-        }
     }
 }

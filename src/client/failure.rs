@@ -46,6 +46,9 @@ pub(super) enum Failure {
     NobodyCame(String),
     #[error("{0}: {1}")]
     BadFile(String, String),
+    /// What was asked for has no words here.
+    #[error("{0}")]
+    CannotSay(String),
     /// Something was mistyped, and this may have been meant.
     #[error("{0}: did you mean '{1}'?")]
     Mistyped(String, String),
@@ -62,7 +65,9 @@ impl Failure {
             Self::Output(_) | Self::NoDisk(_) | Self::RefusedAndTold | Self::Mistyped(..) => {
                 Status::Refused
             }
-            Self::NoMonitor | Self::BadVariable(_) | Self::BadFile(..) => Status::Usage,
+            Self::NoMonitor | Self::BadVariable(_) | Self::BadFile(..) | Self::CannotSay(_) => {
+                Status::Usage
+            }
             Self::NotReady(_) | Self::NotEnded | Self::NobodyCame(_) => Status::TimedOut,
             Self::Client(error) => match error {
                 ClientError::Refused { .. } => Status::Refused,

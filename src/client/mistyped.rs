@@ -9,6 +9,7 @@ use super::ClientError;
 use super::cli::{Cli, Common, Verb};
 use super::failure::Failure;
 use super::faults::args::RuleVerb;
+use super::images::args::ExportVerb;
 use super::verbs::connect;
 use crate::nearest::nearest;
 
@@ -84,10 +85,18 @@ fn disk_of(verb: &Verb) -> Option<&str> {
         | Verb::Transaction { disk, .. }
         | Verb::OnError { disk, .. }
         | Verb::Resize { disk, .. } => Some(disk),
-        Verb::Stats { disk } | Verb::Events { disk, .. } => disk.as_deref(),
+        Verb::Reopen(args) => Some(&args.name),
+        Verb::Export(ExportVerb::Rm { disk, .. }) => Some(disk),
+        Verb::Stats { disk, .. } | Verb::Events { disk, .. } => disk.as_deref(),
         Verb::Wait(args) => args.disk.as_deref(),
-        Verb::List | Verb::Qmp { .. } | Verb::Quit | Verb::Completion { .. } | Verb::Man { .. } => {
-            None
-        }
+        Verb::Node(_)
+        | Verb::Export(ExportVerb::Add(_))
+        | Verb::Hmp { .. }
+        | Verb::DaemonVersion
+        | Verb::List
+        | Verb::Qmp { .. }
+        | Verb::Quit
+        | Verb::Completion { .. }
+        | Verb::Man { .. } => None,
     }
 }

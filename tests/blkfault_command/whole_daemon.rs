@@ -1,5 +1,7 @@
 //! The verbs about faults against a whole daemon: what can be said over the monitor can be said here.
 
+use std::fs::File;
+use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -8,8 +10,8 @@ use crate::scene::Ran;
 use crate::support::daemon::Daemon;
 use crate::support::front::{Front, Queue, Status, feature};
 
-/// A daemon with one disk in memory, and a guest with one queue.
-struct Whole {
+/// A daemon with one disk, and a guest with one queue.
+pub(crate) struct Whole {
     guest: Queue,
     _front: Front,
     daemon: Daemon,
@@ -17,29 +19,52 @@ struct Whole {
 }
 
 impl Whole {
-    fn new() -> Self {
+    /// With a disk in memory.
+    pub(crate) fn new() -> Self {
+        Self::with(tempfile::tempdir().unwrap(), &["--memory", "1M"])
+    }
+
+    /// With a disk over a file of this name.
+    pub(crate) fn of_file(name: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let daemon = Daemon::start(folder.path(), &["--memory", "1M"]);
+        let image = folder.path().join(name);
+        File::create(&image).unwrap().set_len(1 << 20).unwrap();
+        Self::with(folder, &["--blk-file", image.to_str().unwrap()])
+    }
+
+    fn with(folder: tempfile::TempDir, options: &[&str]) -> Self {
+        let daemon = Daemon::start(folder.path(), options);
         let mut front = Front::connect(&daemon.socket("disk0"));
         front.negotiate(feature::ALL);
-        let mut guest = front.start_queues(1, 64).remove(0);
-        guest.prepare_slots(16, 4096);
+        let guest = front.start_queues(1, 64).remove(0);
         Self { guest, _front: front, daemon, folder }
     }
 
-    fn run(&self, line: &str) -> Ran {
+    /// What a verb prints; `DIR` stands for the folder.
+    pub(crate) fn run(&self, line: &str) -> Ran {
+        self.run_words(&line.split_whitespace().collect::<Vec<_>>())
+    }
+
+    pub(crate) fn run_words(&self, words: &[&str]) -> Ran {
+        let folder = self.folder.path();
         let mut command = Command::new(env!("CARGO_BIN_EXE_blkfault"));
-        command.args(line.split_whitespace()).current_dir(self.folder.path());
+        let word = |word: &&str| word.replace("DIR", folder.to_str().unwrap());
+        command.args(words.iter().map(word)).current_dir(folder);
         Ran::from(command.env("BLKFAULT_MONITOR", self.daemon.monitor()).output().unwrap())
     }
 
     /// What a verb tells programs.
-    fn json(&self, line: &str) -> Value {
+    pub(crate) fn json(&self, line: &str) -> Value {
         self.run(&format!("{line} --json")).json()
     }
 
-    fn write(&self, file: &str, text: &str) {
+    pub(crate) fn write(&self, file: &str, text: &str) {
         std::fs::write(self.folder.path().join(file), text).unwrap();
+    }
+
+    /// A socket in the folder.
+    pub(crate) fn socket(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
     }
 
     /// What becomes of so many reads of the seventh sector.

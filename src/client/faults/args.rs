@@ -362,3 +362,14 @@ pub(in crate::client) enum Policy {
     /// They are held if the image has no space left
     HoldOnEnospc,
 }
+
+impl Policy {
+    /// The monitor's word.
+    pub(in crate::client) fn name(self) -> &'static str {
+        match self {
+            Self::Report => "report",
+            Self::Hold => "hold",
+            Self::HoldOnEnospc => "hold-on-enospc",
+        }
+    }
+}

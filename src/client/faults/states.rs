@@ -64,13 +64,10 @@ pub(in crate::client) fn on_error(
     policy: Option<Policy>,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let policy = match policy {
-        None => return tell(common, disk, "on-error", out),
-        Some(Policy::Report) => "report",
-        Some(Policy::Hold) => "hold",
-        Some(Policy::HoldOnEnospc) => "hold-on-enospc",
+    let Some(policy) = policy else {
+        return tell(common, disk, "on-error", out);
     };
-    let arguments = json!({ "id": disk, "policy": policy });
+    let arguments = json!({ "id": disk, "policy": policy.name() });
     let set = connect(common)?.call("block-fault-on-error-set", arguments, common.deadline())?;
     done(common, &set, out)
 }
