@@ -219,6 +219,7 @@ fn wrong_usage_is_told_with_status_2_and_what_would_be_accepted() {
         (&["state", "disk0", "error", "--errno", "EWHAT"], "a name such as EIO or ENOSPC"),
         (&["state", "disk0", "error", "--iotype", "scan"], "possible values: read, write, flush"),
         (&["state", "disk0", "slow", "--shape", "stals:period=3s"], "did you mean 'stalls'?"),
+        (&["state", "disk0", "error", "--sectors", "7"], "go with the state slow, not with error"),
         (&["rule", "add", "disk0", "--fail-after", "3"], "a comma and a delay: 100,20ms"),
         (&["state", "disk0", "slow", "--bytes-per-second", "1M,b=2"], "such as 1M,burst=4M"),
         (&["resize", "disk0", "20X"], "such as 64M"),

@@ -69,6 +69,26 @@ fn what_a_node_or_a_disk_cannot_be_is_refused() {
 }
 
 #[test]
+fn a_node_may_have_the_rules_and_limits_of_blkdebug() {
+    let whole = Whole::new();
+    whole.write("errors.conf", "[inject-error]\nevent = \"read_aio\"\niotype = \"read\"\n");
+    whole.run("node add below --memory 1M").done();
+    let add = "node add bad --blkdebug below --config DIR/errors.conf --align 4K --max-transfer 64K \
+               --opt-write-zero 4K --max-write-zero 1M --opt-discard 4K --max-discard 1M";
+    whole.run(add).done();
+    assert_eq!(node(&whole, "bad")["drv"], "blkdebug");
+    whole.run("export add second --node bad --socket-path DIR/second.sock --writable").done();
+    let mut front = Front::connect(&whole.socket("second.sock"));
+    front.negotiate(feature::ALL);
+    let mut guest = front.start_queues(1, 64).remove(0);
+    assert_eq!(guest.read(8, 4096).status, Status::IoErr, "by the rule of the file");
+    assert_eq!(guest.write(8, &[3; 4096]).status, Status::Ok);
+    whole.run("node add worse --blkdebug below --align 3").failed(1, "align");
+    whole.run("node add worse --memory 1M --align 4K").failed(2, "cannot be used with");
+    whole.run("node add worse --align 4K").failed(2, "--blkdebug <NODE>");
+}
+
+#[test]
 fn an_image_is_opened_again_as_it_was_but_for_what_is_said() {
     let whole = Whole::of_file("disk.img");
     let before = node(&whole, "disk0");

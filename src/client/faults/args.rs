@@ -287,7 +287,10 @@ pub(in crate::client) struct EffectArgs {
     #[arg(conflicts_with_all = ["set_state", "disconnect", "errno"])]
     pub(in crate::client) break_at: Option<String>,
     /// Where the breakpoint is [default: received]
+    // clap forgets what an option requires beside something that excludes it.
     #[arg(long, value_name = "POINT", requires = "break_at", value_parser = points())]
+    #[arg(conflicts_with_all = MEDIA)]
+    #[arg(conflicts_with_all = ["delay", "hang", "set_state", "disconnect", "errno"])]
     pub(in crate::client) point: Option<String>,
     /// The engine's state becomes this
     #[arg(long, value_name = "N", allow_negative_numbers = true, conflicts_with_all = MEDIA)]

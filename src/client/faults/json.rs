@@ -89,6 +89,11 @@ pub(super) fn state(args: &StateArgs, state: &str, profiles: Option<Vec<Value>>)
     Value::Object(members.0)
 }
 
+/// Whether an option says how slow.
+pub(super) fn says_how_slow(args: &SlowArgs) -> bool {
+    profile(args).is_some()
+}
+
 /// The one profile that options can describe.
 fn profile(args: &SlowArgs) -> Option<Members> {
     let rate = |rate: &Option<Rate>| rate.as_ref().map(|Rate(rate)| rate.clone());
@@ -302,6 +307,8 @@ mod tests {
             "d --remap-pool 3",
             "d --media --delay 1s",
             "d --fail-after 3,1s --break A",
+            "d --delay 1s --point received",
+            "d --point received",
         ] {
             assert!(Line::try_parse_from(line.split_whitespace()).is_err(), "{line}");
         }

@@ -28,6 +28,12 @@ pub(in crate::client) fn state(
         let state = state_of(&mut connect(common)?, id, common.deadline())?;
         return Ok(writeln!(out, "{state}")?);
     };
+    if state != "slow" && json::says_how_slow(&args.slow) {
+        return Err(Failure::CannotSay(format!(
+            "--delay, --share, --bytes-per-second, --requests-per-second, --speed, --shape and \
+             --sectors go with the state slow, not with {state}"
+        )));
+    }
     let example = r#"[{"iotype": ["flush"], "delay": 2000000000}]"#;
     let profiles = args.slow.profiles.as_deref().map(|path| file::list(path, "profiles", example));
     let arguments = json::state(args, state, profiles.transpose()?);

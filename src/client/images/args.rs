@@ -22,7 +22,8 @@ pub(in crate::client) enum NodeVerb {
 Examples:
   blkfault node add node1 --file /var/lib/blkfault/disk.img --discard unmap
   blkfault node add node2 --memory 1G
-  blkfault node add node3 --over node1")]
+  blkfault node add node3 --over node1
+  blkfault node add node4 --blkdebug node1 --config errors.conf --align 4K")]
     Add(Box<NodeArgs>),
 
     /// Remove a node and close its image
@@ -35,7 +36,7 @@ Examples:
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("what").required(true)
-    .args(["file", "host_device", "memory", "null", "over"]))]
+    .args(["file", "host_device", "memory", "null", "over", "blkdebug"]))]
 pub(in crate::client) struct NodeArgs {
     /// What to call the node
     pub(in crate::client) node: String,
@@ -55,7 +56,41 @@ pub(in crate::client) struct NodeArgs {
     #[arg(long, value_name = "NODE")]
     pub(in crate::client) over: Option<String>,
     #[command(flatten)]
+    pub(in crate::client) blkdebug: BlkdebugArgs,
+    #[command(flatten)]
     pub(in crate::client) image: ImageArgs,
+}
+
+/// What else a node may be; clap forgets what an option requires beside something that excludes it.
+const NOT_BLKDEBUG: [&str; 5] = ["file", "host_device", "memory", "null", "over"];
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "With the rules and limits of QEMU's blkdebug")]
+pub(in crate::client) struct BlkdebugArgs {
+    /// It is this node, with blkdebug in front of it
+    #[arg(long, value_name = "NODE")]
+    pub(in crate::client) blkdebug: Option<String>,
+    /// blkdebug's rules, a file on the daemon's host
+    #[arg(long, value_name = "PATH", requires = "blkdebug", conflicts_with_all = NOT_BLKDEBUG)]
+    pub(in crate::client) config: Option<String>,
+    /// Requests are widened to multiples of this
+    #[arg(long, value_name = "SIZE", requires = "blkdebug", conflicts_with_all = NOT_BLKDEBUG)]
+    pub(in crate::client) align: Option<Size>,
+    /// The longest read or write that is not split
+    #[arg(long, value_name = "SIZE", requires = "blkdebug", conflicts_with_all = NOT_BLKDEBUG)]
+    pub(in crate::client) max_transfer: Option<Size>,
+    /// The preferred unit of requests to write zeroes
+    #[arg(long, value_name = "SIZE", requires = "blkdebug", conflicts_with_all = NOT_BLKDEBUG)]
+    pub(in crate::client) opt_write_zero: Option<Size>,
+    /// The longest request to write zeroes that is not split
+    #[arg(long, value_name = "SIZE", requires = "blkdebug", conflicts_with_all = NOT_BLKDEBUG)]
+    pub(in crate::client) max_write_zero: Option<Size>,
+    /// The preferred unit of discards
+    #[arg(long, value_name = "SIZE", requires = "blkdebug", conflicts_with_all = NOT_BLKDEBUG)]
+    pub(in crate::client) opt_discard: Option<Size>,
+    /// The longest discard that is not split
+    #[arg(long, value_name = "SIZE", requires = "blkdebug", conflicts_with_all = NOT_BLKDEBUG)]
+    pub(in crate::client) max_discard: Option<Size>,
 }
 
 /// How an image is opened.

@@ -7,7 +7,7 @@ use std::io::Write;
 
 use serde_json::{Value, json};
 
-use super::args::{ExportArgs, ExportVerb, NodeArgs, NodeVerb, ReopenArgs};
+use super::args::{BlkdebugArgs, ExportArgs, ExportVerb, NodeArgs, NodeVerb, ReopenArgs};
 use super::reopen;
 use crate::client::cli::Common;
 use crate::client::failure::Failure;
@@ -60,11 +60,33 @@ fn node_options(args: &NodeArgs) -> Value {
         (_, Some(path), ..) => json!({ "driver": "host_device", "filename": path }),
         (_, _, Some(size), ..) => json!({ "driver": "memory", "size": size.0 }),
         (_, _, _, Some(size), _) => json!({ "driver": "null-co", "size": size.0 }),
-        (.., over) => json!({ "driver": "raw", "file": over }),
+        (.., Some(over)) => json!({ "driver": "raw", "file": over }),
+        _ => blkdebug_options(&args.blkdebug),
     };
     options["node-name"] = json!(args.node);
     reopen::put_image(&mut options, &args.image);
     reopen::put_access(&mut options, &args.image);
+    options
+}
+
+fn blkdebug_options(args: &BlkdebugArgs) -> Value {
+    let mut options = json!({ "driver": "blkdebug", "image": args.blkdebug });
+    if let Some(config) = &args.config {
+        options["config"] = json!(config);
+    }
+    let limits = [
+        ("align", args.align),
+        ("max-transfer", args.max_transfer),
+        ("opt-write-zero", args.opt_write_zero),
+        ("max-write-zero", args.max_write_zero),
+        ("opt-discard", args.opt_discard),
+        ("max-discard", args.max_discard),
+    ];
+    for (member, limit) in limits {
+        if let Some(Size(bytes)) = limit {
+            options[member] = json!(bytes);
+        }
+    }
     options
 }
 
