@@ -445,6 +445,9 @@ fn a_manual_page_is_complete_in_itself() {
     for verb in ["state", "list", "wait", "man"] {
         assert!(verbs.contains(&format!(".SS {verb}").as_str()), "{verbs:?}");
     }
+    for option in ["\\-\\-heal\\-on\\-write\\fR", "\\-\\-socket\\-path\\fR"] {
+        assert!(verbs.concat().contains(option), "the verbs below verbs are told too: {verbs:?}");
+    }
     let common = verbs.iter().filter(|line| line.contains("monitor\\fR \\fI"));
     assert_eq!(common.count(), 0, "{verbs:?}");
 }
