@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::guest::{Guest, spread};
+use crate::support::guest::{Guest, spread};
 use crate::support::load::Dice;
 use crate::times;
 

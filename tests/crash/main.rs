@@ -11,11 +11,11 @@
 mod support {
     pub mod daemon;
     pub mod front;
+    pub mod guest;
     pub mod load;
     pub mod operator;
 }
 
-mod guest;
 mod kills;
 
 /// A short number, or the one that the figures were measured with.

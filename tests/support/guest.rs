@@ -1,4 +1,10 @@
 //! A guest under load whose back end comes and goes.
+//!
+//! Knows: a daemon over a raw image, a verified load, and how a front end takes up its work again.
+//! Must not know: what happens to the daemon. Invariant: guest memory, rings and the region of
+//! requests in flight outlive every connection.
+
+#![allow(dead_code, missing_docs, unreachable_pub, reason = "each test binary uses a part")]
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -6,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::support::daemon::Daemon;
-use crate::support::front::{Front, Inflight, Memory, Refusal};
-use crate::support::load::{Load, ready};
+use super::daemon::Daemon;
+use super::front::{Front, Inflight, Memory, Refusal};
+use super::load::{Load, ready};
 
 /// Bytes of the disk.
 const DISK_BYTES: u64 = 64 << 20;
@@ -18,9 +24,10 @@ const MEMORY: &[(u64, u64)] = &[(0, 256 << 20)];
 const QUEUE_SIZE: u16 = 1024;
 
 /// A guest, its disk and the program that serves it.
-pub(crate) struct Guest {
-    pub(crate) daemon: Daemon,
-    pub(crate) load: Load,
+#[derive(Debug)]
+pub struct Guest {
+    pub daemon: Daemon,
+    pub load: Load,
     front: Option<Front>,
     memory: Memory,
     features: u64,
@@ -30,7 +37,7 @@ pub(crate) struct Guest {
 
 impl Guest {
     /// A guest with so many queues so deep, over a raw image with these options.
-    pub(crate) fn new(seed: u64, queues: u16, depth: u16, options: &[&str]) -> Self {
+    pub fn new(seed: u64, queues: u16, depth: u16, options: &[&str]) -> Self {
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let image = directory.path().join("disk.img");
         File::create(&image).unwrap().set_len(DISK_BYTES).unwrap();
@@ -58,17 +65,17 @@ impl Guest {
     }
 
     /// Forget the connection, as a front end does whose back end has gone.
-    pub(crate) fn lose_connection(&mut self) {
+    pub fn lose_connection(&mut self) {
         self.front = None;
     }
 
     /// Forget which requests were in flight: what a front end without INFLIGHT_SHMFD does.
-    pub(crate) fn forget_in_flight(&mut self) {
+    pub fn forget_in_flight(&mut self) {
         self.region = None;
     }
 
     /// Connect again and go on.
-    pub(crate) fn reconnect(&mut self) -> Result<(), Refusal> {
+    pub fn reconnect(&mut self) -> Result<(), Refusal> {
         let Self { memory, features, region, load, .. } = self;
         let region = region.as_ref();
         let front =
@@ -78,7 +85,7 @@ impl Guest {
     }
 
     /// Connect again to a back end that may not have seen yet that the connection was lost.
-    pub(crate) fn reconnect_until_taken(&mut self) {
+    pub fn reconnect_until_taken(&mut self) {
         let until = Instant::now() + Duration::from_secs(30);
         while let Err(refusal) = self.reconnect() {
             assert!(Instant::now() < until, "{refusal:?}");
@@ -87,7 +94,7 @@ impl Guest {
     }
 
     /// Connect to what has just started; tells how long the guest waited for an answer from then on.
-    pub(crate) fn come_back(&mut self) -> Duration {
+    pub fn come_back(&mut self) -> Duration {
         let accepted = Instant::now();
         self.reconnect().unwrap_or_else(|refusal| panic!("{:?}: {refusal:?}", self.socket()));
         while self.load.step() == 0 {
@@ -97,8 +104,17 @@ impl Guest {
         accepted.elapsed()
     }
 
+    /// Stop every ring under load and start it where it stopped, as QEMU's `stop` and `cont` do.
+    pub fn restart_queues(&mut self) {
+        let front = self.front.as_ref().expect("a connection");
+        for queue in &mut self.load.queues {
+            let base = front.stop_queue(queue.index);
+            front.restart_queue(queue, base);
+        }
+    }
+
     /// Stop, look at everything, and tell how many requests were done again in all lives.
-    pub(crate) fn conclude(mut self) -> u64 {
+    pub fn conclude(mut self) -> u64 {
         self.load.verify_all();
         resubmitted(&self.daemon.log())
     }
@@ -115,7 +131,7 @@ fn resubmitted(log: &str) -> u64 {
 }
 
 /// The middle, the 99th percentile and the most of some times.
-pub(crate) fn spread(mut times: Vec<Duration>) -> String {
+pub fn spread(mut times: Vec<Duration>) -> String {
     times.sort_unstable();
     let at = |share: usize| times[(times.len() * share / 100).min(times.len() - 1)];
     format!("p50 {:?}, p99 {:?}, max {:?}", at(50), at(99), at(100))
