@@ -280,8 +280,8 @@ pub enum Command {
     BlockFaultWait(BlockFaultWaitArguments),
     /// `block-fault-resume`.
     ///
-    /// Let requests go on that are held. Exactly one of `tag`, `rule`, `held-by` and
-    /// `ordinals` says which.
+    /// Let requests go on that are held, or that a rule or the disk's state makes wait for a
+    /// time. Exactly one of `tag`, `rule`, `held-by` and `ordinals` says which.
     ///
     /// Returns `BlockFaultResumed`: how many; 0 if none was held.
     ///
@@ -5854,17 +5854,21 @@ impl Object for BlockFaultWaitArguments {
 /// What was resumed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockFaultResumed {
-    /// How many requests.
+    /// How many requests went on.
     pub resumed: u64,
+    /// How many were waiting for what was resumed; those that wait for something else as
+    /// well, such as another breakpoint that they met at once, are in this number only.
+    pub reached: u64,
 }
 
 impl Object for BlockFaultResumed {
     fn take_from(members: &mut Members<'_>) -> Result<Self, QmpError> {
-        Ok(Self { resumed: members.required("resumed")? })
+        Ok(Self { resumed: members.required("resumed")?, reached: members.required("reached")? })
     }
 
     fn add_to(&self, object: &mut Map<String, Value>) {
         visit::add(object, "resumed", &self.resumed);
+        visit::add(object, "reached", &self.reached);
     }
 }
 
@@ -5911,13 +5915,14 @@ pub struct BlockFaultResumeArguments {
     pub id: String,
     /// Those held at this breakpoint.
     pub tag: Option<String>,
-    /// Those held by this native rule.
+    /// Those held or delayed by this native rule.
     pub rule: Option<String>,
-    /// Those held by this.
+    /// Those held or delayed by this.
     pub held_by: Option<BlockFaultHolder>,
     /// These, in this order; all of them have to be held.
     pub ordinals: Option<Vec<u64>>,
-    /// What becomes of them (default: run).
+    /// What becomes of them (default: run); one that waits for a time and is to run goes on
+    /// as if its time were over.
     pub action: Option<BlockFaultRelease>,
     /// With `action` fail, the error (default: EIO).
     pub errno: Option<BlockFaultErrno>,

@@ -7,6 +7,7 @@
 //! who is held change under one lock.
 
 mod ask;
+mod delayed;
 mod held;
 mod line;
 mod link;
@@ -18,11 +19,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime};
 
+pub use delayed::Released;
 pub use held::{HeldCause, HeldReport, Resume, Which};
 pub use line::Line;
 pub use waits::TimedOut;
 
-pub(super) use ask::{Answer, Next, Question};
+pub(super) use ask::{Answer, Next, Question, after};
 pub(super) use held::Key;
 pub(super) use link::{Go, Link, Mail};
 pub(super) use order::Baton;
@@ -167,7 +169,7 @@ impl FaultPoint {
     }
 
     /// Make changes, all or none. They are in force for every op submitted after this returns;
-    /// held requests that they release go on or fail, as was decided when they were held.
+    /// requests that they release go on or fail, as was decided when their wait began.
     ///
     /// # Errors
     /// The first change that cannot be made; then nothing has changed.
@@ -249,19 +251,19 @@ impl FaultPoint {
         self.shared.lock().registry.reports()
     }
 
-    /// Release held requests; tells how many. One that has other tags left stays until those are
-    /// resumed too.
+    /// Release waiting requests; tells how many. One that has other tags left stays until those are
+    /// resumed too, one that is delayed for others as well until then.
     ///
     /// [`Which::Ordinals`] are released one after the other: each when the one before it has ended
     /// or has stopped again.
-    pub fn resume(&self, which: &Which, action: Resume) -> usize {
+    pub fn resume(&self, which: &Which, action: Resume) -> Released {
         let mut core = self.shared.lock();
         if let Which::Ordinals(ordinals) = which {
             let keys = core.registry.in_order(ordinals);
             let count = keys.len();
             drop(core);
             Baton::start(&self.shared, keys, action);
-            return count;
+            return Released { reached: count, gone: count };
         }
         core.registry.resume(which, action)
     }
@@ -337,21 +339,21 @@ impl Shared {
         self.lock().links.push(link.clone());
     }
 
-    /// A channel is gone, and so is everyone who is held in it.
+    /// A channel is gone, and so is everyone who waits in it.
     pub(super) fn remove_link(&self, link: &Arc<Link>) {
         let mut core = self.lock();
         core.registry.forget(link);
         core.links.retain(|known| !Arc::ptr_eq(known, link));
     }
 
-    /// Forget who is held in a channel.
+    /// Forget who waits in a channel.
     pub(super) fn forget(&self, link: &Arc<Link>) {
         self.lock().registry.forget(link);
     }
 
-    /// Take one request back that is held no longer; false if it was released meanwhile.
+    /// Take one request back whose time is over; false if it was released meanwhile.
     pub(super) fn take_back(&self, key: Key) -> bool {
-        self.lock().registry.remove(key).is_some()
+        self.lock().registry.take_back(key)
     }
 
     pub(super) fn count_failed(&self) {

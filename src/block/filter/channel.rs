@@ -9,9 +9,11 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::super::fault_point::{Answer, Go, InForce, Key, Link, Mail, Next, Question, Shared};
+use super::super::fault_point::{
+    Answer, Go, InForce, Key, Link, Mail, Next, Question, Shared, after,
+};
 use super::super::{Channel, Completion, OnError, Op, Ticket};
 use super::carried::{Carried, Wait, Waiting, WaitingRoom};
 use super::timers::Timers;
@@ -83,10 +85,9 @@ impl FilterChannel {
                     Question::Finished(passage, Err(errno))
                 }
                 (Next::Skip, _) => Question::GoOn(passage),
-                (Next::Delay(key, duration, then), _) => {
+                (Next::Delay(key, ends, then), _) => {
                     carried.passage = Some(passage);
-                    let wait = Wait::Delayed(after(duration), then);
-                    return self.wait(key, carried, wait);
+                    return self.wait(key, carried, Wait::Delayed(ends, then));
                 }
                 (Next::Hold(key, at_most, then), _) => {
                     carried.passage = Some(passage);
@@ -174,12 +175,27 @@ impl FilterChannel {
     }
 
     fn take_mail(&mut self) {
-        for Mail { key, go, baton } in self.link.take_mail() {
-            // One that is not here any more drops its baton: the next is released.
-            if let Some(mut waiting) = self.wake(key) {
-                waiting.carried.baton = baton;
-                self.go(waiting, go);
+        for mail in self.link.take_mail() {
+            match mail {
+                Mail::Sooner { key, ends } => self.advance(key, ends),
+                // One that is not here any more drops its baton: the next is released.
+                Mail::Released { key, go, baton } => {
+                    if let Some(mut waiting) = self.wake(key) {
+                        // A delay is no stop: one that was ended keeps its own.
+                        waiting.carried.baton = baton.or(waiting.carried.baton.take());
+                        self.go(waiting, go);
+                    }
+                }
             }
+        }
+    }
+
+    /// A delay ends earlier than it was to.
+    fn advance(&mut self, key: Key, ends: Instant) {
+        if let Some(Waiting { wait: Wait::Delayed(at, _), .. }) = self.waiting.get_mut(&key) {
+            self.timers.remove(*at, key);
+            self.timers.add(ends, key);
+            *at = ends;
         }
     }
 
@@ -192,14 +208,14 @@ impl FilterChannel {
                 Wait::Delayed(_, then) => *then,
                 Wait::Held(deadline, then) => {
                     *deadline = None;
-                    if !self.shared.take_back(key) {
-                        // It was released just now; the mail about it is on its way.
-                        continue;
-                    }
                     *then
                 }
                 Wait::ImageError(_) | Wait::Lost => continue,
             };
+            if !self.shared.take_back(key) {
+                // It was released just now; the mail about it is on its way.
+                continue;
+            }
             if let Some(waiting) = self.waiting.remove(&key) {
                 self.go(waiting, then.into());
             }
@@ -314,10 +330,4 @@ impl Drop for FilterChannel {
         // Batons in letters that nobody read go on to the next.
         drop(self.link.take_mail());
     }
-}
-
-/// The moment so long from now; a century is long enough.
-fn after(duration: Duration) -> Instant {
-    let now = Instant::now();
-    now.checked_add(duration).unwrap_or_else(|| now + Duration::from_secs(100 * 365 * 86_400))
 }

@@ -61,6 +61,16 @@ struct Asked {
     passage: Passage,
 }
 
+impl Asked {
+    /// How long it waits, if it waits for a time.
+    fn waits_ns(&self) -> u128 {
+        match &self.verdict {
+            Verdict::Delay { waits, .. } => waits.duration().as_nanos(),
+            _ => 0,
+        }
+    }
+}
+
 impl Disk {
     fn with(changes: Vec<Change>) -> Self {
         let mut engine = Engine::new(1);
@@ -107,8 +117,8 @@ impl Disk {
             match asked.verdict {
                 Verdict::Pass => break Ok(()),
                 Verdict::Fail(errno, _) => break Err(errno),
-                Verdict::Delay { duration, then, .. } => {
-                    self.now_ns += u64::try_from(duration.as_nanos()).unwrap();
+                Verdict::Delay { ref waits, then } => {
+                    self.now_ns += u64::try_from(waits.duration().as_nanos()).unwrap();
                     if let Then::Fail(errno) = then {
                         break Err(errno);
                     }
