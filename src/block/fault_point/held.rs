@@ -161,6 +161,10 @@ impl Registry {
         self.delays.forget(link);
     }
 
+    pub(super) fn held_count(&self) -> usize {
+        self.held.len()
+    }
+
     pub(super) fn reports(&self) -> Vec<HeldReport> {
         let mut reports: Vec<_> = self.held.values().map(|held| held.report.clone()).collect();
         reports.sort_by_key(|report| report.ordinal);

@@ -72,6 +72,25 @@ impl OnError {
     }
 }
 
+/// What a disk's faults are at one moment, but for its rules.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Overview {
+    /// The manual state.
+    pub state: DiskState,
+    /// When it was entered.
+    pub since: SystemTime,
+    /// How many requests are held.
+    pub held: usize,
+    /// The number that `set-state` rules change.
+    pub engine_state: i32,
+    /// What every random choice is a function of.
+    pub seed: u64,
+    /// What becomes of requests that the image fails.
+    pub on_error: OnError,
+    /// What was done so far.
+    pub counts: FaultCounts,
+}
+
 /// How often what was done. Every number only grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FaultCounts {
@@ -220,10 +239,19 @@ impl FaultPoint {
         self.shared.now_ns()
     }
 
-    /// When the manual state was entered.
+    /// A disk's faults but its rules, as of one moment.
     #[must_use]
-    pub fn since(&self) -> SystemTime {
-        self.shared.lock().since
+    pub fn overview(&self) -> Overview {
+        let core = self.shared.lock();
+        Overview {
+            state: core.engine.state().clone(),
+            since: core.since,
+            held: core.registry.held_count(),
+            engine_state: core.engine.engine_state(),
+            seed: core.engine.seed(),
+            on_error: core.on_error,
+            counts: self.counts(),
+        }
     }
 
     /// What was done so far.
@@ -289,12 +317,6 @@ impl FaultPoint {
         let mut core = self.shared.lock();
         core.on_error = policy;
         self.shared.generation.fetch_add(1, Ordering::SeqCst);
-    }
-
-    /// What becomes of requests that the image fails.
-    #[must_use]
-    pub fn on_error(&self) -> OnError {
-        self.shared.lock().on_error
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
