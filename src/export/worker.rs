@@ -212,6 +212,10 @@ impl Loop {
             Err(bad) => self.refuse(head, &bad),
             Ok(chain) => match parse(&self.disk, terms, &self.memory, head, chain) {
                 Parsed::Submit(request, kind) => return self.submit(request, kind, ordinal),
+                // A rule may have something to say about it.
+                Parsed::Answer(request, Outcome::Done) if request.what() == What::GetId => {
+                    return self.submit(request, OpKind::GetId, ordinal);
+                }
                 Parsed::Answer(request, outcome) => self.answer(request, outcome),
                 Parsed::Refuse(used) => {
                     self.disk.stats.malformed.fetch_add(1, Ordering::Relaxed);

@@ -2751,12 +2751,15 @@ pub enum BlockFaultIoType {
     Discard,
     /// To write zeroes without sending them.
     WriteZeroes,
+    /// To be told the serial number; met by those rules and breakpoints only that name it,
+    /// never by states, and not meant where all is the default.
+    GetId,
 }
 
 impl BlockFaultIoType {
     /// Every value, in the order of the schema.
     pub const ALL: &[Self] =
-        &[Self::Read, Self::Write, Self::Flush, Self::Discard, Self::WriteZeroes];
+        &[Self::Read, Self::Write, Self::Flush, Self::Discard, Self::WriteZeroes, Self::GetId];
 
     /// The word on the wire.
     #[must_use]
@@ -2767,6 +2770,7 @@ impl BlockFaultIoType {
             Self::Flush => "flush",
             Self::Discard => "discard",
             Self::WriteZeroes => "write-zeroes",
+            Self::GetId => "get-id",
         }
     }
 }
@@ -3154,10 +3158,10 @@ impl Object for BlockFaultTime {
 /// What became of a disk's requests at the fault filter since the disk exists.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockFaultCounts {
-    /// Went on to the image, whatever the image made of it.
+    /// Went on to the image, whatever the image made of it; get-id never does.
     pub passed: u64,
-    /// Failed by command, never seen by the image; each request is in this count or the
-    /// first.
+    /// Failed by command, never seen by the image; each request that is no get-id is in this
+    /// count or the first.
     pub failed: u64,
     /// Of all these, those that had to wait for a time.
     pub delayed: u64,
@@ -3610,7 +3614,7 @@ pub struct BlockFaultData {
     pub ordinal: u64,
     /// What it wants.
     pub iotype: BlockFaultIoType,
-    /// Its first sector; left out for a flush.
+    /// Its first sector; left out for flush and get-id.
     pub sector: Option<u64>,
     /// The error that it gets, at once or later, as a number.
     pub errno: Option<i64>,
@@ -5761,9 +5765,9 @@ pub struct BlockFaultHeld {
     pub queue: u16,
     /// What it wants.
     pub iotype: BlockFaultIoType,
-    /// Its first sector; left out for a flush.
+    /// Its first sector; left out for flush and get-id.
     pub sector: Option<u64>,
-    /// Its length; left out for a flush.
+    /// Its length; left out for flush and get-id.
     pub bytes: Option<u64>,
     /// The breakpoints that hold it.
     pub tags: Vec<String>,
@@ -5965,9 +5969,9 @@ pub struct BlockFaultBreakData {
     pub queue: u16,
     /// What it wants.
     pub iotype: BlockFaultIoType,
-    /// Its first sector; left out for a flush.
+    /// Its first sector; left out for flush and get-id.
     pub sector: Option<u64>,
-    /// Its length; left out for a flush.
+    /// Its length; left out for flush and get-id.
     pub bytes: Option<u64>,
 }
 

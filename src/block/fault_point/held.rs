@@ -35,7 +35,7 @@ pub struct HeldReport {
     pub queue: u16,
     /// What it asks for.
     pub iotype: IoType,
-    /// Its first sector; `None` for a flush.
+    /// Its first sector, if it is about sectors.
     pub sector: Option<u64>,
     /// Its length; 0 for a flush.
     pub bytes: u64,
@@ -55,7 +55,7 @@ impl HeldReport {
             ordinal: io.ordinal,
             queue: io.queue,
             iotype: io.iotype,
-            sector: (io.iotype != IoType::Flush).then_some(io.offset_bytes / SECTOR_BYTES),
+            sector: io.iotype.has_sectors().then_some(io.offset_bytes / SECTOR_BYTES),
             bytes: io.bytes,
             tags: Vec::new(),
             point: None,

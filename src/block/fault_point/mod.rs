@@ -29,6 +29,7 @@ pub(super) use held::Key;
 pub(super) use link::{Go, Link, Mail};
 pub(super) use order::Baton;
 
+use super::{Op, OpKind};
 use crate::errno::Errno;
 use crate::fault::engine::{Armed, Change, Engine, Notice, Refused};
 use crate::fault::manual::DiskState;
@@ -97,6 +98,8 @@ pub struct FaultCounts {
     /// Requests that failed by decision, by command, or because they were held when their ring
     /// stopped.
     pub failed: u64,
+    /// Those of them that asked for the serial number.
+    pub failed_get_ids: u64,
     /// Waits for a time, each counted when it begins.
     pub delayed: u64,
     /// Waits to be released, by state, rule, breakpoint or error of the image, each counted when
@@ -109,6 +112,7 @@ pub struct FaultCounts {
 #[derive(Debug, Default)]
 struct Counters {
     failed: AtomicU64,
+    failed_get_ids: AtomicU64,
     delayed: AtomicU64,
     held_total: AtomicU64,
     disconnected: AtomicU64,
@@ -257,10 +261,12 @@ impl FaultPoint {
     /// What was done so far.
     #[must_use]
     pub fn counts(&self) -> FaultCounts {
-        let Counters { failed, delayed, held_total, disconnected } = &self.shared.counters;
+        let Counters { failed, failed_get_ids, delayed, held_total, disconnected } =
+            &self.shared.counters;
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         FaultCounts {
             failed: get(failed),
+            failed_get_ids: get(failed_get_ids),
             delayed: get(delayed),
             held_total: get(held_total),
             disconnected: get(disconnected),
@@ -378,8 +384,11 @@ impl Shared {
         self.lock().registry.take_back(key)
     }
 
-    pub(super) fn count_failed(&self) {
+    pub(super) fn count_failed(&self, op: &Op) {
         self.counters.failed.fetch_add(1, Ordering::Relaxed);
+        if matches!(op.kind, OpKind::GetId) {
+            self.counters.failed_get_ids.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn notice(&self, notices: &[Notice]) {

@@ -14,7 +14,7 @@ use std::time::Instant;
 use super::super::fault_point::{
     Answer, Go, InForce, Key, Link, Mail, Next, Question, Shared, after,
 };
-use super::super::{Channel, Completion, OnError, Op, Ticket};
+use super::super::{Channel, Completion, OnError, Op, OpKind, Ticket};
 use super::carried::{Carried, Wait, Waiting, WaitingRoom};
 use super::timers::Timers;
 use crate::errno::Errno;
@@ -81,7 +81,7 @@ impl FilterChannel {
                 (Next::Fail(_), Some(_)) => Question::GoOn(passage),
                 (Next::Fail(errno), None) => {
                     carried.result = Some(Err(errno));
-                    self.shared.count_failed();
+                    self.shared.count_failed(&carried.op);
                     Question::Finished(passage, Err(errno))
                 }
                 (Next::Skip, _) => Question::GoOn(passage),
@@ -114,8 +114,12 @@ impl FilterChannel {
         self.waiting.insert(key, Waiting { carried, wait });
     }
 
-    /// Send a kept request to the image.
-    fn send(&mut self, carried: Carried) {
+    /// Send a kept request to the image; one that asks it nothing is done.
+    fn send(&mut self, mut carried: Carried) {
+        if matches!(carried.op.kind, OpKind::GetId) {
+            carried.result = Some(Ok(()));
+            return self.finish(carried, Ok(()));
+        }
         self.below.submit(carried.op.share());
         self.uncommitted = true;
         self.at_image.insert(carried.op.ticket, carried);
@@ -156,7 +160,7 @@ impl FilterChannel {
                 carried.passage = passage;
                 carried.result = Some(Err(errno));
                 if !matches!(wait, Wait::ImageError(_)) {
-                    self.shared.count_failed();
+                    self.shared.count_failed(&carried.op);
                 }
                 self.finish(waiting.carried, Err(errno));
             }
@@ -262,7 +266,7 @@ impl Channel for FilterChannel {
         if self.is_concerned(&op) {
             return self.carry(Carried::new(op), Question::Decide);
         }
-        if self.in_force.on_error != OnError::Report {
+        if self.in_force.on_error != OnError::Report || matches!(op.kind, OpKind::GetId) {
             return self.send(Carried::new(op));
         }
         self.below.submit(op);

@@ -34,11 +34,12 @@ pub(super) fn info(id: &str, point: &FaultPoint, stats: &Stats) -> BlockFaultInf
     }
 }
 
-/// Every request that reached the filter ended at the image unless it ended by decision.
+/// Every request that reached the filter ended at the image unless it ended by decision; but get-id
+/// never goes there.
 fn count(counts: FaultCounts, stats: &Stats) -> BlockFaultCounts {
     let ended: u64 = IoType::ALL.iter().map(|iotype| stats.of(*iotype).ended()).sum();
     BlockFaultCounts {
-        passed: ended.saturating_sub(counts.failed),
+        passed: ended.saturating_sub(counts.failed.saturating_sub(counts.failed_get_ids)),
         failed: counts.failed,
         delayed: counts.delayed,
         held: counts.held_total,

@@ -46,7 +46,7 @@ impl Engine {
         (leg, step): (Leg, usize),
     ) -> Option<Verdict> {
         passage.station = Station::Rules(Point::BeforeImage, None);
-        if self.blkdebug.machine.is_empty() {
+        if self.blkdebug.machine.is_empty() || request.io.iotype == IoType::GetId {
             return None;
         }
         let io = &request.io;

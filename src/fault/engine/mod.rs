@@ -121,7 +121,10 @@ impl Armed {
     /// [`finished`](Engine::finished) need not be told.
     #[must_use]
     pub fn may_match(&self, io: &Io) -> bool {
-        self.blkdebug || self.state.concerns(io) || self.rules.any(io) || self.healing.any(io)
+        (self.blkdebug && io.iotype != IoType::GetId)
+            || self.state.concerns(io)
+            || self.rules.any(io)
+            || self.healing.any(io)
     }
 
     /// The rules in force that could match, by their places, in order.

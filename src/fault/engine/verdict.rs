@@ -169,7 +169,7 @@ pub enum Notice {
         ordinal: u64,
         /// What it asks for.
         iotype: IoType,
-        /// Its first sector; `None` for a flush.
+        /// Its first sector, if it is about sectors.
         sector: Option<u64>,
         /// The error it gets, at once or later.
         errno: Option<Errno>,
@@ -201,7 +201,7 @@ pub enum Notice {
 
 impl Notice {
     pub(super) fn hit(cause: Cause, io: &Io, errno: Option<Errno>, action: Action) -> Self {
-        let sector = (io.iotype != IoType::Flush).then_some(io.offset_bytes / 512);
+        let sector = io.iotype.has_sectors().then_some(io.offset_bytes / 512);
         Self::Hit { cause, ordinal: io.ordinal, iotype: io.iotype, sector, errno, action }
     }
 }

@@ -313,7 +313,7 @@ impl Engine {
                 IoType::Flush if succeeded => {
                     self.blkdebug.flushed = self.blkdebug.flushed.max(seen.written);
                 }
-                IoType::Flush | IoType::Read => {}
+                IoType::Flush | IoType::Read | IoType::GetId => {}
             }
         }
         let range = SectorRange::of_bytes(io.offset_bytes, io.bytes);
