@@ -33,7 +33,7 @@ impl TypeStats {
 /// Counters of one disk.
 #[derive(Debug)]
 pub struct Stats {
-    by_type: [TypeStats; IoType::ALL.len()],
+    by_type: [TypeStats; IoType::NAMED.len()],
     /// GET_ID requests answered.
     pub get_id_operations: AtomicU64,
     /// Chains that no request could be made of, and requests of unknown type.

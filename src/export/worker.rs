@@ -272,6 +272,10 @@ impl Loop {
                     self.answer(request, Outcome::Failed(Errno::EIO));
                 }
                 Parsed::Submit(request, kind) => return self.submit(request, kind, ordinal),
+                // A rule may have something to say about it.
+                Parsed::Answer(request, Outcome::Done) if request.what() == What::GetId => {
+                    return self.submit(request, OpKind::GetId, ordinal);
+                }
                 Parsed::Answer(request, outcome) => self.answer(request, outcome),
                 Parsed::Refuse(used) => {
                     self.disk.stats.malformed.fetch_add(1, Ordering::Relaxed);
