@@ -201,6 +201,25 @@ pub trait Channel {
     /// op has ended by the time `commit` returns.
     fn wake_fds(&self) -> Vec<BorrowedFd<'_>>;
 
+    /// The worker before this one left ops of this queue without an answer: those of these
+    /// ordinals are going to be submitted again, and no others.
+    fn take_up(&mut self, _queue: u16, _ordinals: &[u64]) {}
+
+    /// Take an op that a worker before this one took, under the same ordinal. A layer that
+    /// remembers it goes on where it was.
+    fn submit_again(&mut self, op: Op) {
+        self.submit(op);
+    }
+
+    /// The ring stops, and what is not answered is submitted again to another channel: ops that a
+    /// layer holds back never end here, and from now on none is held back that ends.
+    fn keep_held(&mut self) {}
+
+    /// Ops that never end here, since the last call.
+    fn take_kept(&mut self) -> Vec<Ticket> {
+        Vec::new()
+    }
+
     /// The ring stops: ops that a layer holds back fail with this, those that it only delays go on
     /// now, and from now on none is held back. Those at the image end as they do.
     fn fail_held(&mut self, _errno: Errno) {}

@@ -232,10 +232,15 @@ impl Ring {
         }
     }
 
-    /// Something is about to be done about a head that was fetched.
-    pub(super) fn take(&mut self, head: u16) {
+    /// Whether what is taken and not answered outlives the ring.
+    pub(super) fn has_log(&self) -> bool {
+        self.log.is_some()
+    }
+
+    /// Something is about to be done about a head that was fetched, as the request of this ordinal.
+    pub(super) fn take(&mut self, head: u16, ordinal: u64) {
         if let Some(log) = &mut self.log {
-            log.take(head);
+            log.take(head, ordinal);
         }
     }
 

@@ -21,8 +21,8 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::chain::walk;
 use super::control::Change;
-use super::disk::{Disk, IoFailure, QUEUE_SIZE_MAX};
-use super::inflight::Recovered;
+use super::disk::{Disk, HeldOnStop, IoFailure, QUEUE_SIZE_MAX};
+use super::inflight::{Recovered, Taken};
 use super::late;
 use super::memory::GuestMemory;
 use super::patience::Patience;
@@ -91,8 +91,8 @@ pub(super) struct Loop {
     _kick: File,
     heads: Vec<u16>,
     done: Vec<Completion>,
-    /// Heads that an earlier worker took and did not answer; the first is the last here.
-    unfinished: Vec<u16>,
+    /// What an earlier worker took and did not answer; the first is the last here.
+    unfinished: Vec<Taken>,
     /// What becomes of them.
     redo: Redo,
     /// Earlier workers that are still at the image.
@@ -115,7 +115,9 @@ impl Loop {
         let (ring, recovered) =
             Ring::start(setup.ring, QUEUE_SIZE_MAX, &setup.memory).map_err(io::Error::other)?;
         let (redo, unfinished) = unfinished(&setup.disk, queue, recovered);
-        let channel = setup.disk.node().channel()?;
+        let mut channel = setup.disk.node().channel()?;
+        let ordinals: Vec<u64> = unfinished.iter().map(|taken| taken.ordinal).collect();
+        channel.take_up(queue, if redo == Redo::Submit { &ordinals } else { &[] });
         let epoll = Epoll::new()?;
         // Edge-triggered, so that a kick needs no read and an odd descriptor cannot spin us.
         let edge = EventSet::IN | EventSet::EDGE_TRIGGERED;
@@ -191,7 +193,12 @@ impl Loop {
                         self.finish();
                     }
                     self.draining = Some(patience);
-                    self.channel.fail_held(Errno::EIO);
+                    let keeps = self.disk.options.held_on_stop == HeldOnStop::Keep;
+                    if self.ring.has_log() && (keeps || self.is_abandoned()) {
+                        self.channel.keep_held();
+                    } else {
+                        self.channel.fail_held(Errno::EIO);
+                    }
                 }
             }
             let _ = done.send(());
@@ -240,41 +247,41 @@ impl Loop {
         let mut asked_bytes = 0;
         while asked_bytes < ROUND_BYTES
             && !self.is_abandoned()
-            && let Some(head) = self.unfinished.pop()
+            && let Some(Taken { head, ordinal }) = self.unfinished.pop()
         {
-            let redo = self.redo;
-            asked_bytes += self.do_head(head, redo);
+            asked_bytes += self.do_head(head, ordinal, Some(self.redo));
         }
     }
 
     /// Take one request from the ring: it is submitted, or answered at once. Tells how many bytes
     /// were asked of the image.
     fn take(&mut self, head: u16) -> u64 {
+        let ordinal = self.disk.next_ordinal();
         if self.in_flight[usize::from(head)].is_some() {
-            self.disk.next_ordinal();
             self.refuse(head, Mark::Stays, &"the descriptor is in flight already");
             return 0;
         }
-        self.ring.take(head);
-        self.do_head(head, Redo::Submit)
+        self.ring.take(head, ordinal);
+        self.do_head(head, ordinal, None)
     }
 
-    /// Do what a head asks for that is marked as taken.
-    fn do_head(&mut self, head: u16, redo: Redo) -> u64 {
-        let ordinal = self.disk.next_ordinal();
+    /// Do what a head asks for that is marked as taken, now or by an earlier worker.
+    fn do_head(&mut self, head: u16, ordinal: u64, redo: Option<Redo>) -> u64 {
         let writeback = self.writeback.load(Ordering::Relaxed);
         let terms = Terms::of(self.features, writeback, self.disk.options.writeback);
         let indirect = self.ring.indirect();
         match walk(&self.memory, self.ring.table(), head, indirect) {
             Err(bad) => self.refuse(head, Mark::Ends, &bad),
             Ok(chain) => match parse(&self.disk, terms, &self.memory, head, chain) {
-                Parsed::Submit(request, _) if redo == Redo::Fail => {
+                Parsed::Submit(request, _) if redo == Some(Redo::Fail) => {
                     self.answer(request, Outcome::Failed(Errno::EIO));
                 }
-                Parsed::Submit(request, kind) => return self.submit(request, kind, ordinal),
+                Parsed::Submit(request, kind) => {
+                    return self.submit(request, kind, ordinal, redo.is_some());
+                }
                 // A rule may have something to say about it.
                 Parsed::Answer(request, Outcome::Done) if request.what() == What::GetId => {
-                    return self.submit(request, OpKind::GetId, ordinal);
+                    return self.submit(request, OpKind::GetId, ordinal, redo.is_some());
                 }
                 Parsed::Answer(request, outcome) => self.answer(request, outcome),
                 Parsed::Refuse(used) => {
@@ -293,13 +300,17 @@ impl Loop {
         self.push(Used { head, bytes: 0 }, mark);
     }
 
-    fn submit(&mut self, request: Request, kind: OpKind, ordinal: u64) -> u64 {
+    fn submit(&mut self, request: Request, kind: OpKind, ordinal: u64, again: bool) -> u64 {
         let head = request.head();
         self.in_flight[usize::from(head)] = Some(request);
         self.in_flight_count += 1;
         let op = Op { ticket: Ticket(u64::from(head)), ordinal, queue: self.queue, kind };
         let bytes = op.io().bytes;
-        self.channel.submit(op);
+        if again {
+            self.channel.submit_again(op);
+        } else {
+            self.channel.submit(op);
+        }
         bytes
     }
 
@@ -320,6 +331,13 @@ impl Loop {
             }
         }
         self.done = done;
+        for ticket in self.channel.take_kept() {
+            let slot = usize::try_from(ticket.0).ok();
+            // No answer: it stays marked, and the next worker takes it up.
+            if slot.and_then(|slot| self.in_flight.get_mut(slot)?.take()).is_some() {
+                self.in_flight_count -= 1;
+            }
+        }
         any
     }
 
@@ -413,33 +431,35 @@ impl Loop {
 }
 
 /// What a ring's log says must be done before anything new, the first at the end.
-fn unfinished(disk: &Disk, queue: u16, recovered: Recovered) -> (Redo, Vec<u16>) {
+fn unfinished(disk: &Disk, queue: u16, recovered: Recovered) -> (Redo, Vec<Taken>) {
     let id = &disk.options.id;
-    let (redo, mut heads) = match recovered {
+    let (redo, mut taken) = match recovered {
         Recovered::Unused => (Redo::Submit, Vec::new()),
-        Recovered::Unanswered { heads, .. } => (Redo::Submit, heads),
-        Recovered::Contradicted { heads, .. } => {
+        Recovered::Unanswered { taken, .. } => (Redo::Submit, taken),
+        Recovered::Contradicted { taken, .. } => {
             log::error!(
                 "disk {id} queue {queue}: the used ring and the log of requests in flight contradict \
                  each other: {} requests fail",
-                heads.len()
+                taken.len()
             );
-            (Redo::Fail, heads)
+            (Redo::Fail, taken)
         }
     };
-    if redo == Redo::Submit && !heads.is_empty() {
+    if redo == Redo::Submit && !taken.is_empty() {
         log::warn!(
             "disk {id} queue {queue}: {} requests of an earlier connection are done again",
-            heads.len()
+            taken.len()
         );
-        disk.stats.resubmitted.fetch_add(heads.len() as u64, Ordering::Relaxed);
+        disk.stats.resubmitted.fetch_add(taken.len() as u64, Ordering::Relaxed);
     }
+    let last = taken.iter().map(|taken| taken.ordinal).max();
+    disk.skip_ordinals_below(last.map_or(0, |last| last.saturating_add(1)));
     if !disk.late.now().is_empty() {
         log::warn!(
             "disk {id} queue {queue}: an earlier connection's requests are still at the image: it \
              waits for them"
         );
     }
-    heads.reverse();
-    (redo, heads)
+    taken.reverse();
+    (redo, taken)
 }

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// What a request does. The words are QEMU's `BlkdebugIOType`, and get-id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum IoType {
     /// `VIRTIO_BLK_T_IN`.
     Read,
@@ -53,7 +55,8 @@ impl IoType {
 }
 
 /// A set of request types.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(from = "Vec<IoType>", into = "Vec<IoType>")]
 pub struct IoTypes(u8);
 
 impl IoTypes {
@@ -84,6 +87,18 @@ impl FromIterator<IoType> for IoTypes {
     }
 }
 
+impl From<Vec<IoType>> for IoTypes {
+    fn from(iotypes: Vec<IoType>) -> Self {
+        iotypes.into_iter().collect()
+    }
+}
+
+impl From<IoTypes> for Vec<IoType> {
+    fn from(iotypes: IoTypes) -> Self {
+        iotypes.iter().collect()
+    }
+}
+
 impl fmt::Debug for IoTypes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.iter()).finish()
@@ -91,7 +106,7 @@ impl fmt::Debug for IoTypes {
 }
 
 /// A request as the engine sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Io {
     /// What it does.
     pub iotype: IoType,

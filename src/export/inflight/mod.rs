@@ -11,7 +11,7 @@
 //! thread makes them all; they are atomic and release, so that compilers keep the order too.
 //!
 //! ```text
-//! take:     counter, inflight = 1
+//! take:     counter = ordinal + 1, inflight = 1
 //! answer:   next = last_batch_head, last_batch_head = head, (used ring), inflight = 0, used_idx
 //! recover:  used.idx - used_idx answers were published and still have their marks: the list from
 //!           last_batch_head tells which
@@ -20,7 +20,7 @@
 mod recovery;
 mod region;
 
-pub(super) use recovery::{BadLog, Recovered};
+pub(super) use recovery::{BadLog, Recovered, Taken};
 pub(super) use region::{Region, Shape, create};
 
 use std::sync::Arc;
@@ -31,20 +31,18 @@ use self::region::{Queue, QueueField, StateField};
 #[derive(Debug)]
 pub(super) struct QueueLog {
     queue: Queue,
-    /// What the next request is numbered, so that they are known in the order they came.
-    counter_next: u64,
 }
 
 impl QueueLog {
     /// The log of a queue; nothing if the region has none for it.
     pub(super) fn of(region: &Arc<Region>, queue_index: u16) -> Option<Self> {
-        Some(Self { queue: region.queue(queue_index)?, counter_next: 1 })
+        Some(Self { queue: region.queue(queue_index)? })
     }
 
-    /// A head was taken from the avail ring. Heads outside the log are of nobody's request.
-    pub(super) fn take(&mut self, head: u16) {
-        self.queue.set(head, StateField::Counter, self.counter_next);
-        self.counter_next = self.counter_next.wrapping_add(1);
+    /// A head was taken from the avail ring, as the request of this ordinal; those of a queue rise.
+    /// Heads outside the log are of nobody's request.
+    pub(super) fn take(&mut self, head: u16, ordinal: u64) {
+        self.queue.set(head, StateField::Counter, ordinal.wrapping_add(1));
         self.queue.set(head, StateField::Inflight, 1);
     }
 

@@ -21,23 +21,31 @@ pub(in crate::export) enum BadLog {
     Size { logged: u64, region: u16, ring: u16 },
 }
 
+/// A request that was taken and has no used entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::export) struct Taken {
+    pub(in crate::export) head: u16,
+    /// Its number among all of its disk.
+    pub(in crate::export) ordinal: u64,
+}
+
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::export) enum Recovered {
     /// Nobody has used the log: the ring goes on where the front end says.
     Unused,
-    /// These heads have no used entry, in the order they were taken.
+    /// These have no used entry, in the order they were taken.
     Unanswered {
         /// What comes behind them on the avail ring.
         next_avail: u16,
-        heads: Vec<u16>,
+        taken: Vec<Taken>,
     },
     /// The log and the ring contradict each other, as when the driver writes the used ring's index:
-    /// these heads may have no used entry.
+    /// these may have no used entry.
     Contradicted {
         /// What comes behind them on the avail ring.
         next_avail: u16,
-        heads: Vec<u16>,
+        taken: Vec<Taken>,
     },
 }
 
@@ -69,16 +77,15 @@ impl QueueLog {
             self.published(used_idx);
             return Ok(Recovered::Unused);
         }
-        self.counter_next = marked.counter_max.wrapping_add(1);
         let settled = self.settle(&mut marked, used_idx, ring_size);
         self.published(used_idx);
-        let heads = marked.in_order();
+        let taken = marked.in_order();
         // A ring has no more in flight than it has descriptors.
-        let next_avail = used_idx.wrapping_add(u16::try_from(heads.len()).unwrap_or(0));
+        let next_avail = used_idx.wrapping_add(u16::try_from(taken.len()).unwrap_or(0));
         Ok(if settled {
-            Recovered::Unanswered { next_avail, heads }
+            Recovered::Unanswered { next_avail, taken }
         } else {
-            Recovered::Contradicted { next_avail, heads }
+            Recovered::Contradicted { next_avail, taken }
         })
     }
 
@@ -152,9 +159,10 @@ impl Marked {
         self.heads().map(|(_, head)| head).filter(move |head| *head >= ring_size)
     }
 
-    fn in_order(&self) -> Vec<u16> {
+    fn in_order(&self) -> Vec<Taken> {
         let mut heads: Vec<_> = self.heads().collect();
         heads.sort_unstable();
-        heads.into_iter().map(|(_, head)| head).collect()
+        let taken = |(counter, head): (u64, u16)| Taken { head, ordinal: counter.wrapping_sub(1) };
+        heads.into_iter().map(taken).collect()
     }
 }

@@ -145,7 +145,7 @@ fn live(world: &mut World<'_>, order: &[usize]) {
     let (mut ring, recovered) = world.rig.start();
     let mut in_flight = match recovered {
         Recovered::Unused => Vec::new(),
-        Recovered::Unanswered { heads, .. } => heads,
+        Recovered::Unanswered { taken, .. } => taken.into_iter().map(|taken| taken.head).collect(),
         Recovered::Contradicted { .. } => panic!("nobody but us has written"),
     };
     in_flight.iter().for_each(|head| world.execute(*head));
@@ -155,7 +155,7 @@ fn live(world: &mut World<'_>, order: &[usize]) {
         ring.fetch(&world.rig.memory, &mut heads);
         for head in heads {
             assert!(!in_flight.contains(&head), "taken twice");
-            ring.take(head);
+            ring.take(head, world.outstanding[usize::from(head)].unwrap() as u64);
             world.execute(head);
             in_flight.push(head);
         }
@@ -237,10 +237,10 @@ fn a_log_that_nobody_used_says_nothing_about_the_ring() {
     assert_eq!(recover(&rig), Ok(Recovered::Unused), "set up and still unused");
     let mut log = rig.log();
     log.recover(77, RING_SIZE).unwrap();
-    log.take(3);
-    log.take(1);
-    let heads = vec![3, 1];
-    assert_eq!(recover(&rig), Ok(Recovered::Unanswered { next_avail: 79, heads }));
+    log.take(3, 40);
+    log.take(1, 41);
+    let taken = vec![Taken { head: 3, ordinal: 40 }, Taken { head: 1, ordinal: 41 }];
+    assert_eq!(recover(&rig), Ok(Recovered::Unanswered { next_avail: 79, taken }));
 }
 
 #[test]
@@ -249,10 +249,10 @@ fn a_used_index_that_the_driver_wrote_fails_what_is_in_flight() {
     rig.renew(0);
     let mut log = rig.log();
     log.recover(0, RING_SIZE).unwrap();
-    (2..6).for_each(|head| log.take(head));
+    (2..6).for_each(|head| log.take(head, u64::from(head)));
     rig.memory.write_obj(4000u16, GuestAddress(USED + 2)).unwrap();
-    let heads = vec![2, 3, 4, 5];
-    assert_eq!(recover(&rig), Ok(Recovered::Contradicted { next_avail: 4004, heads }));
+    let taken = (2..6).map(|head| Taken { head, ordinal: u64::from(head) }).collect();
+    assert_eq!(recover(&rig), Ok(Recovered::Contradicted { next_avail: 4004, taken }));
 }
 
 #[test]
@@ -296,11 +296,12 @@ fn whatever_a_region_holds_recovery_ends_and_names_each_head_once() {
             bytes[12..14].copy_from_slice(&(round % 11).to_ne_bytes());
         }
         rig.file.write_all_at(&bytes, stride).unwrap();
-        let (Recovered::Unanswered { heads, .. } | Recovered::Contradicted { heads, .. }) =
+        let (Recovered::Unanswered { taken, .. } | Recovered::Contradicted { taken, .. }) =
             recover(&rig).unwrap()
         else {
             continue;
         };
+        let heads: Vec<u16> = taken.iter().map(|taken| taken.head).collect();
         told += heads.len();
         let mut once = heads.clone();
         once.sort_unstable();

@@ -5,6 +5,8 @@
 //! the limits and whether anything was written since the last good flush; it ends before the
 //! image, and what comes after it is [`after`].
 
+use serde::{Deserialize, Serialize};
+
 use super::event::Event;
 use super::limits::Limits;
 use crate::fault::{Io, IoType};
@@ -47,7 +49,7 @@ pub(in crate::fault) fn after(iotype: IoType) -> Option<Event> {
 ///
 /// raw writes zeroes itself, a piece at a time, where blkdebug says that it cannot
 /// (`bdrv_co_do_pwrite_zeroes` of the raw node); everything else it asks for at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(in crate::fault) struct Leg {
     /// Bytes that are done with.
     done_bytes: u64,

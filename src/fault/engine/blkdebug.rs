@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::Engine;
 use super::verdict::{Action, Cause, Notice, Then, Verdict, Waits};
 use super::walk::{Passage, Seen, Station};
@@ -17,7 +19,7 @@ use crate::fault::rule::{Point, Request};
 use crate::fault::{Io, IoType};
 
 /// The blkdebug node that the disk has on top, in effect.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Blkdebug {
     pub(super) machine: Machine,
     pub(super) limits: Limits,

@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::Engine;
 use super::blkdebug::Blkdebug;
 use super::entry::Entry;
@@ -22,7 +24,7 @@ pub const RULES_MAX: usize = 100_000;
 pub const BREAKPOINTS_MAX: usize = 1000;
 
 /// Where a new rule goes among the others.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Place {
     /// Behind all others.
     #[default]
@@ -36,7 +38,7 @@ pub enum Place {
 }
 
 /// A blkdebug node that is opened on top of the disk.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct BlkdebugSetup {
     /// Its rules.
     pub rules: Rules,
@@ -50,7 +52,7 @@ pub struct BlkdebugSetup {
 }
 
 /// One change.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Change {
     /// Enter a manual state.
     SetState(DiskState),

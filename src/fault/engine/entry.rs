@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::verdict::{Action, Cause, Notice, Then, Verdict, Waits};
 use crate::errno::Errno;
 use crate::fault::random::Stream;
@@ -13,7 +15,7 @@ use crate::fault::rule::{Effect, Life, Media, Met, Request, Rule, Touch, Wounds}
 use crate::fault::{Io, IoType, SectorRange};
 
 /// A rule with what it did and what is left of it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Entry {
     /// Never given to another rule.
     pub(super) id: u64,

@@ -55,6 +55,8 @@ mod walk;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 pub use change::{
     Applied, BREAKPOINTS_MAX, BlkdebugSetup, Change, Place, RULES_MAX, Refused, Release,
 };
@@ -75,7 +77,8 @@ use super::{Io, IoType};
 const EXHAUSTED_MIN: usize = 128;
 
 /// One disk's faults.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(from = "Written", into = "Written")]
 pub struct Engine {
     seed: u64,
     state: DiskState,
@@ -220,6 +223,36 @@ impl Engine {
         if self.exhausted * 2 > self.rules.len().max(EXHAUSTED_MIN) {
             self.rebuild();
         }
+    }
+}
+
+/// What is written down of an engine; the rest follows from it.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    seed: u64,
+    state: DiskState,
+    entered: u64,
+    pacing: Vec<Pacing>,
+    rules: Vec<Entry>,
+    next_id: u64,
+    blkdebug: Blkdebug,
+}
+
+impl From<Written> for Engine {
+    fn from(written: Written) -> Self {
+        let Written { seed, state, entered, pacing, rules, next_id, blkdebug } = written;
+        let names = rules.iter().map(|entry| (entry.rule.name().clone(), entry.id)).collect();
+        let mut engine =
+            Self { state, entered, pacing, rules, names, next_id, blkdebug, ..Self::new(seed) };
+        engine.rebuild();
+        engine
+    }
+}
+
+impl From<Engine> for Written {
+    fn from(engine: Engine) -> Self {
+        let Engine { seed, state, entered, pacing, rules, next_id, blkdebug, .. } = engine;
+        Self { seed, state, entered, pacing, rules, next_id, blkdebug }
     }
 }
 

@@ -6,13 +6,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::errno::Errno;
 use crate::fault::manual::DiskStateName;
 use crate::fault::rule::{Point, RuleName};
 use crate::fault::{Io, IoType};
 
 /// Who decided.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Cause {
     /// The manual state.
     State(DiskStateName),
@@ -25,7 +27,7 @@ pub enum Cause {
 }
 
 /// How a wait ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Then {
     /// The request goes on where it stopped: ask [`Engine::go_on`](super::Engine::go_on).
     GoOn,
@@ -34,7 +36,7 @@ pub enum Then {
 }
 
 /// What becomes of a request now.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[must_use]
 pub enum Verdict {
     /// On its way in: it goes to the image. On its way out: its result is told to the guest.
@@ -72,7 +74,7 @@ pub enum Verdict {
 }
 
 /// Waits for a time, one after the other, each with who asked for it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Waits(Vec<(Cause, Duration)>);
 
 impl Waits {

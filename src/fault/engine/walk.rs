@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::Engine;
 use super::entry::Answer;
 use super::verdict::{Cause, Notice, Then, Verdict, Waits};
@@ -17,7 +19,7 @@ use crate::fault::rule::{Point, Request};
 use crate::fault::{Io, IoType, SectorRange};
 
 /// Where a request is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Station {
     /// The manual state is next.
     State,
@@ -40,7 +42,7 @@ pub(super) enum Station {
 }
 
 /// The rule that answered last: its id, and where it was, should it be gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Last {
     id: u64,
     position: usize,
@@ -48,7 +50,7 @@ pub(super) struct Last {
 
 /// A request's way through the engine. Whoever carries the request keeps it, and gives it back to
 /// [`Engine::go_on`] or [`Engine::finished`].
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Passage {
     pub(super) station: Station,
     /// Decided already, to be told when a wait is over.
@@ -62,7 +64,7 @@ pub struct Passage {
 }
 
 /// What a rule decided, behind the waits of rules before it.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Pending {
     verdict: Verdict,
     rule_id: u64,
@@ -70,7 +72,7 @@ struct Pending {
 }
 
 /// What blkdebug knew when it first saw a request.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Seen {
     pub(super) written: u64,
     pub(super) unflushed: bool,

@@ -3,8 +3,10 @@
 //! Knows: time since the rule was added, enabled or reset. Must not know: the clock. Invariant: a
 //! schedule says yes or no for every moment, and up and down take turns for ever.
 
+use serde::{Deserialize, Serialize};
+
 /// A schedule. All times in nanoseconds since the rule was added, enabled or reset.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Schedule {
     /// Out of force until then.
     pub start_ns: u64,

@@ -4,6 +4,8 @@
 //! Invariant: conditions are tried from the cheapest to the dearest, and guest data is read only
 //! when everything else matches; only requests that meet every condition are counted.
 
+use serde::{Deserialize, Serialize};
+
 use super::content::Content;
 use super::schedule::{BadSchedule, Schedule};
 use crate::fault::random::Stream;
@@ -31,7 +33,7 @@ impl std::fmt::Debug for Request<'_> {
 }
 
 /// A rule's conditions; all must be met.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Trigger {
     /// These requests.
     pub iotypes: IoTypes,
