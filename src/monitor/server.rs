@@ -181,6 +181,7 @@ impl Server {
 
     fn remove(&mut self, token: u64, ended: &Ended) {
         let Some(connection) = self.clients.remove(&token) else { return };
+        self.shared.outbox.leave(token);
         if let Ended::Dropped(why) = ended {
             log::warn!("monitor client dropped: {why}");
         }
@@ -224,6 +225,7 @@ impl Server {
             return;
         }
         self.clients.insert(token, connection);
+        self.shared.outbox.enter(token);
         self.serve(token, |_| Ok(()));
     }
 

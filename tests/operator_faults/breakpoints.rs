@@ -1,5 +1,7 @@
 //! Requests that are stopped and go on, by the native commands and by QEMU's lines.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
 use std::thread;
 
@@ -133,7 +135,32 @@ fn a_wait_ends_with_its_time() {
     let mut scene = Scene::new();
     let wait = json!({"id": "disk0", "tag": "A", "timeout": 0.05});
     let error = scene.operator.execute("block-fault-wait", wait).unwrap_err();
-    assert_eq!(error["desc"], "No request was held at 'A' within 0.05 s");
+    assert_eq!(error["desc"], "No request was held at 'A' in time");
+}
+
+#[test]
+fn those_who_wait_and_hang_up_leave_room_for_others() {
+    let mut scene = Scene::new();
+    let hello = r#"{"execute": "qmp_capabilities", "arguments": {"enable": ["oob"]}}"#;
+    let wait = r#"{"execute": "block-fault-wait", "arguments": {"id": "disk0", "tag": "A"}}"#;
+    let look = r#"{"exec-oob": "query-block-fault-state", "arguments": {"id": "disk0"}}"#;
+    for _ in 0..1100 {
+        let mut client = BufReader::new(UnixStream::connect(scene.daemon.monitor()).unwrap());
+        client.get_mut().write_all(format!("{hello}{wait}{look}").as_bytes()).unwrap();
+        // A greeting and two replies: the wait was read before the last of them.
+        let lines = client.by_ref().lines().map(Result::unwrap);
+        assert_eq!(lines.filter(|line| line.contains("return")).take(2).count(), 2);
+    }
+    let told = wait_elsewhere(&scene, "block-fault-wait", json!({"id": "disk0", "tag": "A"}));
+    let soon = std::time::Duration::from_millis(300);
+    assert!(told.recv_timeout(soon).is_err(), "it was told before anybody was held");
+    scene.must("block-fault-break", json!({"tag": "A"}));
+    scene.guest.start(0, kind::OUT, 8, 512);
+    scene.guest.kick();
+    let held = told.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(held["iotype"], "write", "{held}");
+    scene.must("block-fault-resume", json!({"tag": "A"}));
+    assert_eq!(scene.guest.finish().status, Status::Ok);
 }
 
 #[test]
@@ -194,6 +221,8 @@ fn qemu_s_lines_stop_and_resume_requests() {
     let nothing = "Could not remove a breakpoint B: No such file or directory\r\n";
     assert_eq!(say(&mut scene, "remove_break B"), nothing);
     assert_eq!(scene.guest.write(0, &[1; 512]).status, Status::Ok);
+    let text = say(&mut scene, &format!("break write_aio {}", "t".repeat(256)));
+    assert_eq!(text, "Could not set a breakpoint: 'tag' expects 1 to 255 bytes\r\n");
     let nobody = json!({ "command-line": "qemu-io disk9 \"resume A\"" });
     let text = scene.operator.must("human-monitor-command", nobody);
     assert_eq!(text, "Error: Cannot find device='' nor node-name='disk9'\r\n");

@@ -303,11 +303,13 @@ impl FaultPoint {
     }
 
     /// Tell once, when a request is held at this tag: at once if one is, else when one comes, or
-    /// that the time is over. `tell` is never called on the data path.
+    /// that the time is over. `tell` is never called on the data path. `listens` says whether anybody
+    /// still wants to know, and must not block: others who wait get the place of one who does not.
     pub fn on_held(
         &self,
         tag: &str,
         deadline: Option<Instant>,
+        listens: Box<dyn Fn() -> bool + Send>,
         tell: Box<dyn FnOnce(Result<HeldReport, TimedOut>) + Send>,
     ) {
         let core = self.shared.lock();
@@ -315,7 +317,7 @@ impl FaultPoint {
             drop(core);
             return tell(Ok(report));
         }
-        Waits::add(&self.shared.waits, tag, deadline, tell);
+        Waits::add(&self.shared.waits, tag, deadline, listens, tell);
     }
 
     /// What becomes, from now on, of requests that the image fails.

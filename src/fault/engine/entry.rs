@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::verdict::{Action, Cause, Notice, Then, Verdict, Waits};
 use crate::errno::Errno;
+use crate::fault::index::Reach;
 use crate::fault::random::Stream;
 use crate::fault::rule::{Effect, Life, Media, Met, Request, Rule, Touch, Wounds};
 use crate::fault::{Io, IoType, SectorRange};
@@ -56,6 +57,25 @@ impl Entry {
     pub(super) fn reset(&mut self, now_ns: u64) {
         self.life = Life::new(self.life.enabled, now_ns);
         self.wounds = Self::fresh_wounds(&self.rule);
+    }
+
+    /// Whether it has hits left.
+    pub(super) fn may_hit(&self) -> bool {
+        self.life.remaining(self.rule.trigger()) != Some(0)
+    }
+
+    /// Which requests it is about.
+    pub(super) fn reach(&self, number: u32) -> Reach<'_> {
+        let trigger = self.rule.trigger();
+        Reach {
+            number,
+            iotypes: trigger.iotypes,
+            queue: trigger.queue,
+            state: trigger.state,
+            depth_min: trigger.depth_min.unwrap_or(0),
+            is_scheduled: trigger.schedule.is_some(),
+            sectors: &trigger.sectors,
+        }
     }
 
     /// Whether it makes requests wait.

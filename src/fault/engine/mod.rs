@@ -69,8 +69,9 @@ use entry::Entry;
 
 use super::index::{Index, Reach};
 use super::manual::DiskState;
-use super::rule::{Effect, Point, RuleName};
+use super::rule::{Effect, Point, Request, RuleName};
 use super::slow::Pacing;
+use super::timetable::Timetable;
 use super::{Io, IoType};
 
 /// Fewer exhausted rules than half of this are not worth a new index.
@@ -93,6 +94,8 @@ pub struct Engine {
     next_id: u64,
     /// Rules that hit for the last time since the index was made.
     exhausted: usize,
+    /// Scheduled rules in force that are about any sector.
+    timetable: Timetable,
     blkdebug: Blkdebug,
     armed: Arc<Armed>,
 }
@@ -130,14 +133,9 @@ impl Armed {
             || self.healing.any(io)
     }
 
-    /// The rules in force that could match, by their places, in order.
-    fn find(&self, io: &Io, engine_state: i32) -> Vec<u32> {
-        self.rules.find(io, engine_state)
-    }
-
     /// The rules in force that a successful write could heal, by their places.
     fn find_healing(&self, io: &Io) -> Vec<u32> {
-        if self.healing.is_empty() { Vec::new() } else { self.healing.find(io, 0) }
+        if self.healing.is_empty() { Vec::new() } else { self.healing.find(io, 0, u32::MAX) }
     }
 }
 
@@ -155,6 +153,7 @@ impl Engine {
             names: BTreeMap::new(),
             next_id: 0,
             exhausted: 0,
+            timetable: Timetable::default(),
             blkdebug: Blkdebug::default(),
             armed: Arc::default(),
         }
@@ -181,14 +180,15 @@ impl Engine {
     /// Compile what is in force. Counters stay where they are.
     fn rebuild(&mut self) {
         let enabled = || (0..).zip(&self.rules).filter(|(_, entry)| entry.life.enabled);
-        let rules = enabled()
-            .filter(|(_, entry)| entry.life.remaining(entry.rule.trigger()) != Some(0))
-            .map(|(number, entry)| {
-                let trigger = entry.rule.trigger();
-                let (iotypes, queue) = (trigger.iotypes, trigger.queue);
-                Reach { number, iotypes, queue, state: trigger.state, sectors: &trigger.sectors }
-            })
-            .collect();
+        let may_hit = || enabled().filter(|(_, entry)| entry.may_hit());
+        let rules = may_hit().map(|(number, entry)| entry.reach(number)).collect();
+        let mut timetable = Timetable::default();
+        for (number, entry) in may_hit() {
+            let trigger = entry.rule.trigger();
+            if let Some(schedule) = trigger.schedule.filter(|_| trigger.sectors.is_empty()) {
+                timetable.add(&entry.reach(number), schedule, entry.life.since_ns);
+            }
+        }
         let writes = [IoType::Write, IoType::WriteZeroes].into_iter().collect();
         let healing = enabled()
             .filter(|(_, entry)| matches!(entry.rule.effect(), Effect::Media(m) if m.heal_on_write))
@@ -197,6 +197,8 @@ impl Engine {
                 iotypes: writes,
                 queue: None,
                 state: None,
+                depth_min: 0,
+                is_scheduled: false,
                 sectors: &entry.rule.trigger().sectors,
             })
             .collect();
@@ -213,7 +215,20 @@ impl Engine {
             healing,
             points,
         });
+        self.timetable = timetable;
         self.exhausted = 0;
+    }
+
+    /// The rules in force that could match, by their places, in order.
+    fn find(&mut self, request: &Request<'_>, engine_state: i32) -> Vec<u32> {
+        let Request { io, depth, now_ns, .. } = request;
+        let mut found = self.armed.rules.find(io, engine_state, *depth);
+        let others = found.len();
+        self.timetable.find(io, engine_state, *depth, *now_ns, &mut found);
+        if found.len() > others {
+            found.sort_unstable();
+        }
+        found
     }
 
     /// A rule hit for the last time. Once half of the rules have, they are left out of the index,

@@ -244,7 +244,7 @@ impl Engine {
         });
         let state = self.engine_state();
         let mut waits = Waits::default();
-        for number in self.armed.clone().find(&request.io, state) {
+        for number in self.find(request, state) {
             let position = usize::try_from(number).unwrap_or(usize::MAX);
             let Some(entry) = self.rules.get_mut(position).filter(|_| position >= from) else {
                 continue;

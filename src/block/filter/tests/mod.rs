@@ -439,7 +439,7 @@ fn whoever_waits_for_a_breakpoint_is_told_once() {
         let tell = move |held: Result<HeldReport, TimedOut>| {
             tell.send(held.map(|held| held.ordinal)).unwrap();
         };
-        rig.point.on_held(tag, deadline, Box::new(tell));
+        rig.point.on_held(tag, deadline, Box::new(|| true), Box::new(tell));
     };
     wait("here", Some(1));
     assert_eq!(told.recv(), Ok(Err(TimedOut)));
@@ -454,6 +454,31 @@ fn whoever_waits_for_a_breakpoint_is_told_once() {
     assert_eq!(told.recv(), Ok(Err(TimedOut)), "the disk is gone");
     drop(tell);
     assert!(told.recv().is_err(), "and nobody is told twice");
+}
+
+#[test]
+fn those_who_wait_and_went_away_take_nobody_s_place() {
+    let rig = Rig::new();
+    let (tell, told) = channel();
+    let wait = |listens: bool, number: u32| {
+        let tell = tell.clone();
+        let tell = move |held: Result<HeldReport, TimedOut>| {
+            tell.send((number, held.is_ok())).unwrap();
+        };
+        rig.point.on_held("here", None, Box::new(move || listens), Box::new(tell));
+    };
+    wait(true, 0);
+    (1..=2000).for_each(|number| wait(false, number));
+    wait(true, 2001);
+    let mut gone: Vec<_> = (1..=2000).map(|_| told.recv().unwrap()).collect();
+    gone.sort_unstable();
+    assert_eq!(gone, (1..=2000).map(|number| (number, false)).collect::<Vec<_>>());
+    let mut lane = rig.lane(0);
+    rig.add("stop", writes(), tagged("here", Point::Received));
+    lane.write(8, 0, 1);
+    let mut met = [told.recv().unwrap(), told.recv().unwrap()];
+    met.sort_unstable();
+    assert_eq!(met, [(0, true), (2001, true)]);
 }
 
 #[test]
