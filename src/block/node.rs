@@ -197,6 +197,9 @@ pub trait Channel {
     /// [`wake_fds`]: Self::wake_fds
     fn poll(&mut self, done: &mut Vec<Completion>);
 
+    /// Everything that [`poll`](Self::poll) gave out is answered: it is never submitted again.
+    fn answered(&mut self) {}
+
     /// One of these is readable while [`poll`](Self::poll) may find something; empty where every
     /// op has ended by the time `commit` returns.
     fn wake_fds(&self) -> Vec<BorrowedFd<'_>>;

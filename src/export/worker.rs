@@ -117,7 +117,9 @@ impl Loop {
         let (redo, unfinished) = unfinished(&setup.disk, queue, recovered);
         let mut channel = setup.disk.node().channel()?;
         let ordinals: Vec<u64> = unfinished.iter().map(|taken| taken.ordinal).collect();
-        channel.take_up(queue, if redo == Redo::Submit { &ordinals } else { &[] });
+        if ring.has_log() {
+            channel.take_up(queue, if redo == Redo::Submit { &ordinals } else { &[] });
+        }
         let epoll = Epoll::new()?;
         // Edge-triggered, so that a kick needs no read and an odd descriptor cannot spin us.
         let edge = EventSet::IN | EventSet::EDGE_TRIGGERED;
@@ -331,6 +333,9 @@ impl Loop {
             }
         }
         self.done = done;
+        if any && !self.is_abandoned() {
+            self.channel.answered();
+        }
         for ticket in self.channel.take_kept() {
             let slot = usize::try_from(ticket.0).ok();
             // No answer: it stays marked, and the next worker takes it up.

@@ -5,13 +5,14 @@
 //! can be decided or released; whoever is told, is told after the lock.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::delayed::Delayed;
 use super::held::{Held, HeldCause, HeldReport, Key};
 use super::link::Link;
-use super::{Core, Shared};
+use super::record::{Asked, Heard, Step};
+use super::standing::Standing;
+use super::{Core, Record, Shared};
 use crate::block::Op;
 use crate::errno::Errno;
 use crate::fault::engine::{Decision, Notice, Passage, Then, Verdict, Waits};
@@ -24,8 +25,10 @@ pub(in crate::block) enum Question {
     Decide,
     /// Its wait is over.
     GoOn(Passage),
-    /// Its result is known, or another than before.
-    Finished(Passage, Result<(), Errno>),
+    /// Its result is known, or another than before: the image's, or a decided one.
+    Finished(Passage, Result<(), Errno>, bool),
+    /// It stands here, since an earlier channel had it.
+    Again(Box<Standing>),
 }
 
 /// What becomes of a request now.
@@ -43,6 +46,17 @@ pub(in crate::block) enum Next {
     Hold(Key, Option<Duration>, Then),
     /// It is never answered: its front end is being disconnected.
     Lose(Key),
+    /// It is not answered here, and submitted again to another channel.
+    Keep,
+}
+
+/// What becomes of waits in a channel whose ring stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::block) enum Stopping {
+    /// Who would be held fails with this.
+    Fail(Errno),
+    /// Who would wait is left to another channel.
+    Keep,
 }
 
 /// An answer, and the passage for the next question.
@@ -60,29 +74,66 @@ enum News {
 }
 
 impl Shared {
-    /// Ask about an op of this channel. In a `stopping` channel nobody is held.
+    /// Ask about an op of this channel. In a `stopping` channel nobody waits.
     pub(in crate::block) fn ask(
         &self,
         question: Question,
         op: &Op,
         link: &Arc<Link>,
-        stopping: Option<Errno>,
+        stopping: Option<Stopping>,
     ) -> Answer {
         let mut core = self.lock();
-        let request =
-            Request { io: op.io(), now_ns: self.now_ns(), depth: core.depth(), payload: op };
-        let Decision { verdict, passage, notices } = match question {
-            Question::Decide => core.engine.decide(&request),
-            Question::GoOn(passage) => core.engine.go_on(&request, passage),
-            Question::Finished(passage, result) => core.engine.finished(&request, passage, result),
-        };
+        let (now_ns, depth) = (self.now_ns(), core.depth());
+        let request = Request { io: op.io(), now_ns, depth, payload: op };
+        let is_new = !matches!(question, Question::Again(_));
+        let decision = self.decide(&mut core, question, &request, link);
+        let Decision { verdict, passage, notices } = decision;
+        if is_new && !matches!(stopping, Some(Stopping::Fail(_))) {
+            self.counters.count(&verdict);
+        }
         let (next, news) = match stopping {
-            Some(errno) => (without_waiting(verdict, errno), News::Nothing),
-            None => self.carry(&mut core, verdict, &request, link),
+            Some(Stopping::Fail(errno)) => (without_waiting(verdict, errno), News::Nothing),
+            Some(Stopping::Keep) if is_wait(&verdict) => (Next::Keep, News::Nothing),
+            Some(Stopping::Keep) | None => self.carry(&mut core, verdict, &request, link),
         };
         drop(core);
         self.tell(&notices, &news);
         Answer { next, passage }
+    }
+
+    /// Ask the engine, and note what it says.
+    fn decide(
+        &self,
+        core: &mut Core,
+        question: Question,
+        request: &Request<'_>,
+        link: &Arc<Link>,
+    ) -> Decision {
+        let heard = Heard::new(request.payload);
+        let payload = if core.keeper.is_some() { &heard } else { request.payload };
+        let asked = Request { payload, ..*request };
+        let (step, decision) = match question {
+            Question::Decide => (Step::Decide, core.engine.decide(&asked)),
+            Question::GoOn(passage) => (Step::GoOn, core.engine.go_on(&asked, passage)),
+            Question::Finished(passage, result, decided) => {
+                (Step::Finished(result, decided), core.engine.finished(&asked, passage, result))
+            }
+            Question::Again(standing) => {
+                let verdict = standing.verdict_at(request.now_ns);
+                let Standing { passage, result, .. } = *standing;
+                let decision = Decision { verdict, passage, notices: Vec::new() };
+                core.standings.note(&request.io, &decision, result, request.now_ns);
+                return decision;
+            }
+        };
+        if link.is_resumed() {
+            core.standings.note(&request.io, &decision, step.result(), request.now_ns);
+        }
+        let (now_ns, depth, io) = (request.now_ns, request.depth, request.io);
+        self.keep(core, || {
+            Record::Asked(Asked { now_ns, depth, io, step, reads: heard.into_reads() })
+        });
+        decision
     }
 
     fn carry(
@@ -92,39 +143,44 @@ impl Shared {
         request: &Request<'_>,
         link: &Arc<Link>,
     ) -> (Next, News) {
-        let counters = &self.counters;
         match verdict {
             Verdict::Pass => (Next::Pass, News::Nothing),
             Verdict::Fail(errno, _) => (Next::Fail(errno), News::Nothing),
-            Verdict::Delay { waits, then } => (self.delay(core, waits, then, link), News::Nothing),
+            Verdict::Delay { waits, then } => {
+                (Self::delay(core, waits, then, request, link), News::Nothing)
+            }
             Verdict::Hold { at_most, then, cause } => {
                 let report = HeldReport::new(&request.io, HeldCause::Fault(cause));
-                let key = self.hold(core, report, then, link);
+                let key = Self::hold(core, report, then, link);
                 (Next::Hold(key, at_most, then), News::Nothing)
             }
             Verdict::Break { tags, point, cause } => {
                 let report = HeldReport::new(&request.io, HeldCause::Fault(cause));
                 let report = HeldReport { tags, point, ..report };
                 self.waits.met(&report);
-                let key = self.hold(core, report.clone(), Then::GoOn, link);
+                let key = Self::hold(core, report.clone(), Then::GoOn, link);
                 (Next::Hold(key, None, Then::GoOn), News::StoppedAt(Box::new(report)))
             }
-            Verdict::Disconnect(_) => {
-                counters.disconnected.fetch_add(1, Ordering::Relaxed);
-                (Next::Lose(core.registry.next_key()), News::Disconnect)
-            }
+            Verdict::Disconnect(_) => (Next::Lose(core.registry.next_key()), News::Disconnect),
         }
     }
 
-    fn delay(&self, core: &mut Core, waits: Waits, then: Then, link: &Arc<Link>) -> Next {
-        self.counters.delayed.fetch_add(1, Ordering::Relaxed);
+    fn delay(
+        core: &mut Core,
+        waits: Waits,
+        then: Then,
+        request: &Request<'_>,
+        link: &Arc<Link>,
+    ) -> Next {
         let (key, ends) = (core.registry.next_key(), after(waits.duration()));
-        core.registry.delays.insert(key, Delayed { waits, ends, then, link: link.clone() });
+        let request = (request.io.queue, request.io.ordinal);
+        core.registry
+            .delays
+            .insert(key, Delayed { waits, ends, then, link: link.clone(), request });
         Next::Delay(key, ends, then)
     }
 
-    fn hold(&self, core: &mut Core, report: HeldReport, then: Then, link: &Arc<Link>) -> Key {
-        self.counters.held_total.fetch_add(1, Ordering::Relaxed);
+    fn hold(core: &mut Core, report: HeldReport, then: Then, link: &Arc<Link>) -> Key {
         let key = core.registry.next_key();
         core.registry.insert(key, Held { report, then, link: link.clone(), fails: None });
         key
@@ -142,7 +198,8 @@ impl Shared {
             return None;
         }
         let report = HeldReport::new(&op.io(), HeldCause::ImageError(errno));
-        let key = self.hold(&mut core, report.clone(), Then::GoOn, link);
+        self.counters.count_held();
+        let key = Self::hold(&mut core, report.clone(), Then::GoOn, link);
         drop(core);
         if let Some(observer) = self.observer.get() {
             observer.held_on_error(&report);
@@ -168,6 +225,10 @@ impl Shared {
 pub(in crate::block) fn after(duration: Duration) -> Instant {
     let now = Instant::now();
     now.checked_add(duration).unwrap_or_else(|| now + Duration::from_secs(100 * 365 * 86_400))
+}
+
+fn is_wait(verdict: &Verdict) -> bool {
+    !matches!(verdict, Verdict::Pass | Verdict::Fail(..))
 }
 
 /// What becomes of a request whose ring stops: delays are cut short, holds fail.

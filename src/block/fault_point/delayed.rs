@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use super::held::{Key, Resume};
 use super::link::{Link, Mail};
+use super::standing::LetGo;
 use crate::fault::engine::{Cause, Then, Waits};
 
 /// A delayed request's entry.
@@ -20,12 +21,16 @@ pub(super) struct Delayed {
     /// As was decided.
     pub(super) then: Then,
     pub(super) link: Arc<Link>,
+    /// The request's queue and ordinal.
+    pub(super) request: (u16, u64),
 }
 
 /// Everyone who waits for a time on a disk.
 #[derive(Debug, Default)]
 pub(super) struct Delays {
     delayed: BTreeMap<Key, Delayed>,
+    /// Whom it let go since somebody asked.
+    pub(super) freed: Vec<((u16, u64), LetGo)>,
 }
 
 impl Delays {
@@ -56,11 +61,14 @@ impl Delays {
             delayed.waits = delayed.waits.without(left, &is_one);
             let (key, goes) = (*key, delayed.waits.is_empty());
             delayed.ends = now + delayed.waits.duration();
-            delayed.link.post(if goes {
-                Mail::Released { key, go: delayed.then.into(), baton: None }
+            let (how, mail) = if goes {
+                let go = delayed.then.into();
+                (LetGo::Goes(go), Mail::Released { key, go, baton: None })
             } else {
-                Mail::Sooner { key, ends: delayed.ends }
-            });
+                (LetGo::Waits(delayed.waits.clone()), Mail::Sooner { key, ends: delayed.ends })
+            };
+            self.freed.push((delayed.request, how));
+            delayed.link.post(mail);
             released.count(goes);
             !goes
         });
@@ -78,6 +86,7 @@ impl Delays {
             if !stays {
                 released.count(true);
                 let go = action.into();
+                self.freed.push((delayed.request, LetGo::Goes(go)));
                 delayed.link.post(Mail::Released { key: *key, go, baton: None });
             }
             stays

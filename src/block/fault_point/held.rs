@@ -1,7 +1,7 @@
 //! Who is held, why, and who is released.
 //!
-//! Knows: held requests by what holds them, and the delayed ones beside them. Must not know: where their data is or how they go on;
-//! that is their channel's. Invariant: an entry is taken out exactly once, and whoever takes it out
+//! Knows: held requests by what holds them, and the delayed ones beside them. Must not know: where
+//! their data is or how they go on; that is their channel's. Invariant: an entry is taken out exactly once, and whoever takes it out
 //! posts the one letter that its channel gets about it.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use super::delayed::{Delays, Released};
 use super::link::{Go, Link, Mail};
 use super::order::Baton;
+use super::standing::LetGo;
 use crate::errno::Errno;
 use crate::fault::engine::{Cause, Release, Then};
 use crate::fault::manual::DiskStateName;
@@ -135,11 +136,27 @@ pub(super) struct Held {
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     held: BTreeMap<Key, Held>,
+    /// Whom it let go since somebody asked.
+    freed: Vec<((u16, u64), LetGo)>,
     pub(super) delays: Delays,
     next_key: u64,
 }
 
+impl Held {
+    /// The request's queue and ordinal.
+    fn request(&self) -> (u16, u64) {
+        (self.report.queue, self.report.ordinal)
+    }
+}
+
 impl Registry {
+    /// Whom it let go since the last call, and how.
+    pub(super) fn take_freed(&mut self) -> Vec<((u16, u64), LetGo)> {
+        let mut freed = std::mem::take(&mut self.freed);
+        freed.append(&mut self.delays.freed);
+        freed
+    }
+
     /// A name for a request that is going to wait.
     pub(super) fn next_key(&mut self) -> Key {
         self.next_key += 1;
@@ -195,6 +212,7 @@ impl Registry {
     fn release_decided(&mut self, which: &Which) {
         for key in self.keys(|held| which.names(&held.report)) {
             if let Some(held) = self.held.remove(&key) {
+                self.freed.push((held.request(), LetGo::Goes(held.then.into())));
                 held.link.post(Mail::Released { key, go: held.then.into(), baton: None });
             }
         }
@@ -244,6 +262,7 @@ impl Registry {
         let Some(held) = self.held.remove(&key) else {
             return Err(baton);
         };
+        self.freed.push((held.request(), LetGo::Goes(action.into())));
         held.link.post(Mail::Released { key, go: action.into(), baton });
         Ok(())
     }
@@ -259,6 +278,7 @@ impl Registry {
         if let Resume::Fail(errno) = action {
             held.fails = Some(errno);
         }
+        self.freed.push((held.request(), LetGo::LessTag(tag.into(), held.fails)));
         let action = held.fails.map_or(Resume::Run, Resume::Fail);
         held.report.tags.is_empty() && self.hand_over(key, action, None).is_ok()
     }

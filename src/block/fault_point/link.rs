@@ -11,13 +11,14 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use rustix::event::{EventfdFlags, eventfd};
+use serde::{Deserialize, Serialize};
 
 use super::held::Key;
 use super::order::Baton;
 use crate::errno::Errno;
 
 /// How a released request goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::block) enum Go {
     /// Where it stopped.
     On,
@@ -43,6 +44,8 @@ pub(in crate::block) enum Mail {
 #[derive(Debug)]
 pub(in crate::block) struct Link {
     depth: AtomicU32,
+    /// What the channel does not answer is submitted again to another.
+    is_resumed: AtomicBool,
     /// Whether there is mail; asked once per poll.
     has_mail: AtomicBool,
     mail: Mutex<Vec<Mail>>,
@@ -53,6 +56,7 @@ impl Link {
     pub(in crate::block) fn new() -> io::Result<Self> {
         Ok(Self {
             depth: AtomicU32::new(0),
+            is_resumed: AtomicBool::new(false),
             has_mail: AtomicBool::new(false),
             mail: Mutex::default(),
             wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
@@ -85,6 +89,15 @@ impl Link {
     /// The channel has so many requests now. Only the channel says so.
     pub(in crate::block) fn set_depth(&self, depth: u32) {
         self.depth.store(depth, Ordering::Relaxed);
+    }
+
+    /// What the channel does not answer is going to be submitted again to another one.
+    pub(in crate::block) fn set_resumed(&self) {
+        self.is_resumed.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_resumed(&self) -> bool {
+        self.is_resumed.load(Ordering::Relaxed)
     }
 
     /// Readable when there is mail.

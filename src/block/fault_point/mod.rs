@@ -7,11 +7,14 @@
 //! who is held change under one lock.
 
 mod ask;
+mod counts;
 mod delayed;
 mod held;
 mod line;
 mod link;
 mod order;
+mod record;
+mod standing;
 mod waits;
 
 use std::fmt;
@@ -19,21 +22,29 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime};
 
+use serde::{Deserialize, Serialize};
+
+pub use counts::FaultCounts;
 pub use delayed::Released;
 pub use held::{HeldCause, HeldReport, Resume, Which};
 pub use line::Line;
+pub use record::{Keeper, Record, Snapshot};
 pub use waits::TimedOut;
 
-pub(super) use ask::{Answer, Next, Question, after};
+pub(super) use ask::{Answer, Next, Question, Stopping, after};
 pub(super) use held::Key;
 pub(super) use link::{Go, Link, Mail};
 pub(super) use order::Baton;
+pub(super) use standing::Standing;
 
-use super::{Op, OpKind};
+use super::Op;
 use crate::errno::Errno;
 use crate::fault::engine::{Armed, Change, Engine, Notice, Refused};
 use crate::fault::manual::DiskState;
+use counts::Counters;
 use held::Registry;
+use record::{Freed, at_1970, since_1970};
+use standing::Standings;
 use waits::Waits;
 
 /// Who is told what a disk's faults do. Called on the data path, without a lock: must not block.
@@ -50,7 +61,7 @@ pub trait FaultObserver: Send + Sync {
 }
 
 /// What becomes of a request that the image itself failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum OnError {
     /// The guest is told.
     #[default]
@@ -92,32 +103,6 @@ pub struct Overview {
     pub counts: FaultCounts,
 }
 
-/// How often what was done. Every number only grows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct FaultCounts {
-    /// Requests that failed by decision, by command, or because they were held when their ring
-    /// stopped.
-    pub failed: u64,
-    /// Those of them that asked for the serial number.
-    pub failed_get_ids: u64,
-    /// Waits for a time, each counted when it begins.
-    pub delayed: u64,
-    /// Waits to be released, by state, rule, breakpoint or error of the image, each counted when
-    /// it begins.
-    pub held_total: u64,
-    /// Requests that were left unanswered because their front end was disconnected.
-    pub disconnected: u64,
-}
-
-#[derive(Debug, Default)]
-struct Counters {
-    failed: AtomicU64,
-    failed_get_ids: AtomicU64,
-    delayed: AtomicU64,
-    held_total: AtomicU64,
-    disconnected: AtomicU64,
-}
-
 /// One disk's faults: what is armed now, who is held, and what it did so far.
 pub struct FaultPoint {
     shared: Arc<Shared>,
@@ -132,8 +117,9 @@ pub(super) struct Shared {
     observer: OnceLock<Arc<dyn FaultObserver>>,
     line: Arc<Line>,
     waits: Arc<Waits>,
-    /// The engine's time counts from here.
+    /// The engine's time counts from here, where it was `base_ns`.
     started: Instant,
+    base_ns: u64,
 }
 
 /// What only changes under the lock.
@@ -143,6 +129,8 @@ struct Core {
     on_error: OnError,
     registry: Registry,
     links: Vec<Arc<Link>>,
+    standings: Standings,
+    keeper: Option<Box<dyn Keeper>>,
 }
 
 /// What a channel needs to know to let requests pass without the lock.
@@ -166,24 +154,56 @@ impl FaultPoint {
     /// request's ordinal.
     #[must_use]
     pub fn new(seed: u64) -> Self {
+        Self::from_snapshot(Snapshot::of(Engine::new(seed)))
+    }
+
+    /// Faults as they were in another process, or at another time. Schedules and waits went on
+    /// meanwhile.
+    #[must_use]
+    pub fn from_snapshot(snapshot: Snapshot) -> Self {
+        let base_ns = snapshot.base_ns();
+        let Snapshot { engine, on_error, entered_ns, counts, standings, .. } = snapshot;
+        let line = Line::default();
+        line.set_down(*engine.state() == DiskState::Offline);
         let core = Core {
-            engine: Engine::new(seed),
-            since: SystemTime::now(),
-            on_error: OnError::Report,
+            engine,
+            since: at_1970(entered_ns),
+            on_error,
             registry: Registry::default(),
             links: Vec::new(),
+            standings,
+            keeper: None,
         };
         Self {
             shared: Arc::new(Shared {
                 generation: AtomicU64::new(0),
                 core: Mutex::new(core),
-                counters: Counters::default(),
+                counters: Counters::from(counts),
                 observer: OnceLock::new(),
-                line: Arc::default(),
+                line: Arc::new(line),
                 waits: Arc::default(),
                 started: Instant::now(),
+                base_ns,
             }),
         }
+    }
+
+    /// Have everything written down from now on.
+    pub fn set_keeper(&self, mut keeper: Box<dyn Keeper>) {
+        let mut core = self.shared.lock();
+        keeper.replace(&self.shared.snapshot(&core));
+        core.keeper = Some(keeper);
+    }
+
+    /// Have nothing written down any more.
+    pub fn take_keeper(&self) -> Option<Box<dyn Keeper>> {
+        self.shared.lock().keeper.take()
+    }
+
+    /// What the faults are now.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        self.shared.snapshot(&self.shared.lock())
     }
 
     /// Have somebody told. The first one stays; false for any later one.
@@ -213,14 +233,21 @@ impl FaultPoint {
         let shared = &self.shared;
         let mut core = shared.lock();
         let was_offline = *core.engine.state() == DiskState::Offline;
-        let applied = core.engine.configure(changes, shared.now_ns())?;
+        let now_ns = shared.now_ns();
+        let kept = core.keeper.is_some().then(|| changes.clone());
+        let applied = core.engine.configure(changes, now_ns)?;
         tell(&core.engine);
         if enters {
             core.since = SystemTime::now();
         }
+        if let Some(changes) = kept {
+            let entered_ns = enters.then(|| since_1970(core.since));
+            shared.keep(&mut core, || Record::Configured { now_ns, entered_ns, changes });
+        }
         for release in &applied.released {
             core.registry.release(release);
         }
+        shared.keep_freed(&mut core);
         let is_offline = *core.engine.state() == DiskState::Offline;
         shared.line.set_down(is_offline);
         shared.generation.fetch_add(1, Ordering::SeqCst);
@@ -261,16 +288,7 @@ impl FaultPoint {
     /// What was done so far.
     #[must_use]
     pub fn counts(&self) -> FaultCounts {
-        let Counters { failed, failed_get_ids, delayed, held_total, disconnected } =
-            &self.shared.counters;
-        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        FaultCounts {
-            failed: get(failed),
-            failed_get_ids: get(failed_get_ids),
-            delayed: get(delayed),
-            held_total: get(held_total),
-            disconnected: get(disconnected),
-        }
+        self.shared.counters.now()
     }
 
     /// Requests that the disk has taken and not answered now.
@@ -299,7 +317,9 @@ impl FaultPoint {
             Baton::start(&self.shared, keys, action);
             return Released { reached: count, gone: count };
         }
-        core.registry.resume(which, action)
+        let released = core.registry.resume(which, action);
+        self.shared.keep_freed(&mut core);
+        released
     }
 
     /// Tell once, when a request is held at this tag: at once if one is, else when one comes, or
@@ -324,6 +344,7 @@ impl FaultPoint {
     pub fn set_on_error(&self, policy: OnError) {
         let mut core = self.shared.lock();
         core.on_error = policy;
+        self.shared.keep(&mut core, || Record::OnError { policy });
         self.shared.generation.fetch_add(1, Ordering::SeqCst);
     }
 
@@ -338,7 +359,41 @@ impl Shared {
     }
 
     fn now_ns(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        let elapsed_ns = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.base_ns.saturating_add(elapsed_ns)
+    }
+
+    fn snapshot(&self, core: &Core) -> Snapshot {
+        Snapshot {
+            engine: core.engine.clone(),
+            on_error: core.on_error,
+            entered_ns: since_1970(core.since),
+            now_ns: self.now_ns(),
+            at_ns: since_1970(SystemTime::now()),
+            counts: self.counters.now(),
+            standings: core.standings.clone(),
+        }
+    }
+
+    /// Have something written down, if anybody does.
+    fn keep(&self, core: &mut Core, record: impl FnOnce() -> Record) {
+        let Some(mut keeper) = core.keeper.take() else {
+            return;
+        };
+        keeper.record(&record());
+        if keeper.wants_all() {
+            keeper.replace(&self.snapshot(core));
+        }
+        core.keeper = Some(keeper);
+    }
+
+    /// Note whom the registry let go.
+    fn keep_freed(&self, core: &mut Core) {
+        let now_ns = self.now_ns();
+        for ((queue, ordinal), how) in core.registry.take_freed() {
+            core.standings.let_go((queue, ordinal), &how, now_ns);
+            self.keep(core, || Record::LetGo(Freed { now_ns, queue, ordinal, how }));
+        }
     }
 
     pub(super) fn line(&self) -> &Arc<Line> {
@@ -381,16 +436,29 @@ impl Shared {
         self.lock().registry.forget(link);
     }
 
+    /// Of this channel's queue, an earlier channel left these and no others.
+    pub(super) fn take_up(&self, link: &Arc<Link>, queue: u16, ordinals: &[u64]) {
+        link.set_resumed();
+        self.lock().standings.retain(queue, ordinals);
+    }
+
+    /// Where a request stands that an earlier channel had.
+    pub(super) fn standing(&self, op: &Op) -> Option<Standing> {
+        self.lock().standings.take(&op.io())
+    }
+
+    /// These were answered.
+    pub(super) fn forget_standings(&self, answered: &[(u16, u64)]) {
+        self.lock().standings.forget(answered);
+    }
+
     /// Take one request back whose time is over; false if it was released meanwhile.
     pub(super) fn take_back(&self, key: Key) -> bool {
         self.lock().registry.take_back(key)
     }
 
     pub(super) fn count_failed(&self, op: &Op) {
-        self.counters.failed.fetch_add(1, Ordering::Relaxed);
-        if matches!(op.kind, OpKind::GetId) {
-            self.counters.failed_get_ids.fetch_add(1, Ordering::Relaxed);
-        }
+        self.counters.count_failed(op.io().iotype);
     }
 
     fn notice(&self, notices: &[Notice]) {

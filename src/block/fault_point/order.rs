@@ -35,7 +35,10 @@ impl Drop for Baton {
             let next = std::mem::take(&mut self.next);
             let baton = Self { shared: self.shared.clone(), next, action: self.action };
             match core.registry.hand_on(key, self.action, baton) {
-                Ok(()) => return,
+                Ok(()) => {
+                    shared.keep_freed(&mut core);
+                    return;
+                }
                 // It was released otherwise; on to the next.
                 Err(mut baton) => {
                     self.next = std::mem::take(&mut baton.next);

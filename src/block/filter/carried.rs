@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use super::super::fault_point::{Baton, Key};
+use super::super::fault_point::{Baton, Key, Standing};
 use super::super::{Op, OpKind};
 use crate::errno::Errno;
 use crate::fault::Payload;
@@ -22,11 +22,13 @@ pub(super) struct Carried {
     pub(super) result: Option<Result<(), Errno>>,
     /// Others are released when it has ended.
     pub(super) baton: Option<Baton>,
+    /// It was at the image before, in an earlier channel, and this was decided then.
+    pub(super) standing: Option<Box<Standing>>,
 }
 
 impl Carried {
     pub(super) fn new(op: Op) -> Self {
-        Self { op, passage: None, result: None, baton: None }
+        Self { op, passage: None, result: None, baton: None, standing: None }
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::super::fault_point::{
-    Answer, Go, InForce, Key, Link, Mail, Next, Question, Shared, after,
+    Answer, Go, InForce, Key, Link, Mail, Next, Question, Shared, Standing, Stopping, after,
 };
 use super::super::{Channel, Completion, OnError, Op, OpKind, Ticket};
 use super::carried::{Carried, Wait, Waiting, WaitingRoom};
@@ -38,8 +38,16 @@ pub(super) struct FilterChannel {
     done: Vec<Completion>,
     /// A kept request was sent below since the last commit.
     uncommitted: bool,
-    /// The ring stops: who would be held fails with this.
-    stopping: Option<Errno>,
+    /// What it does not answer is submitted again to another channel.
+    is_resumed: bool,
+    /// The ring stops, and what becomes of waits.
+    stopping: Option<Stopping>,
+    /// Ops that another channel takes up, since somebody asked.
+    kept: Vec<Ticket>,
+    /// Requests in `ended` whose standing is remembered.
+    ending: Vec<(u16, u64)>,
+    /// Those that the last polls gave out.
+    told: Vec<(u16, u64)>,
 }
 
 impl FilterChannel {
@@ -59,7 +67,11 @@ impl FilterChannel {
             ended: Vec::new(),
             done: Vec::new(),
             uncommitted: false,
+            is_resumed: false,
             stopping: None,
+            kept: Vec::new(),
+            ending: Vec::new(),
+            told: Vec::new(),
         })
     }
 
@@ -82,8 +94,9 @@ impl FilterChannel {
                 (Next::Fail(errno), None) => {
                     carried.result = Some(Err(errno));
                     self.shared.count_failed(&carried.op);
-                    Question::Finished(passage, Err(errno))
+                    Question::Finished(passage, Err(errno), true)
                 }
+                (Next::Keep, _) => return self.keep(carried),
                 (Next::Skip, _) => Question::GoOn(passage),
                 (Next::Delay(key, ends, then), _) => {
                     carried.passage = Some(passage);
@@ -118,7 +131,7 @@ impl FilterChannel {
     fn send(&mut self, mut carried: Carried) {
         if matches!(carried.op.kind, OpKind::GetId) {
             carried.result = Some(Ok(()));
-            return self.finish(carried, Ok(()));
+            return self.finish(carried, Ok(()), true);
         }
         self.below.submit(carried.op.share());
         self.uncommitted = true;
@@ -126,23 +139,45 @@ impl FilterChannel {
     }
 
     fn end(&mut self, carried: Carried, result: Result<(), Errno>) {
+        if self.is_resumed {
+            self.ending.push((carried.op.queue, carried.op.ordinal));
+        }
         self.ended.push(carried.op.complete(result));
+    }
+
+    /// Leave a request to another channel.
+    fn keep(&mut self, carried: Carried) {
+        self.depth = self.depth.saturating_sub(1);
+        self.link.set_depth(self.depth);
+        self.kept.push(carried.op.ticket);
     }
 
     /// What the image said about a kept request.
     fn came_back(&mut self, mut carried: Carried, result: Result<(), Errno>) {
-        if let (Err(errno), None) = (result, self.stopping)
+        if let (Err(errno), None | Some(Stopping::Keep)) = (result, self.stopping)
             && let Some(key) = self.shared.hold_on_error(&carried.op, errno, &self.link)
         {
+            if self.stopping.is_some() {
+                self.shared.forget(&self.link);
+                return self.keep(carried);
+            }
             return self.wait(key, carried, Wait::ImageError(errno));
         }
+        let standing = carried.standing.take();
+        if let Some((standing, (known, _))) =
+            standing.and_then(|s| s.result.map(|result| (s, result)))
+        {
+            // It was done before, and what was decided then stands; only the data was missing.
+            carried.result = Some(result.and(known));
+            return self.carry(carried, Question::Again(standing));
+        }
         carried.result = Some(result);
-        self.finish(carried, result);
+        self.finish(carried, result, false);
     }
 
-    fn finish(&mut self, mut carried: Carried, result: Result<(), Errno>) {
+    fn finish(&mut self, mut carried: Carried, result: Result<(), Errno>, decided: bool) {
         match carried.passage.take() {
-            Some(passage) => self.carry(carried, Question::Finished(passage, result)),
+            Some(passage) => self.carry(carried, Question::Finished(passage, result, decided)),
             None => self.end(carried, result),
         }
     }
@@ -162,7 +197,8 @@ impl FilterChannel {
                 if !matches!(wait, Wait::ImageError(_)) {
                     self.shared.count_failed(&carried.op);
                 }
-                self.finish(waiting.carried, Err(errno));
+                let decided = !matches!(wait, Wait::ImageError(_));
+                self.finish(waiting.carried, Err(errno), decided);
             }
             // Only the engine makes a request wait otherwise, and it gives a passage.
             (Go::On, _, None) => self.send(waiting.carried),
@@ -256,13 +292,64 @@ impl FilterChannel {
     }
 }
 
-impl Channel for FilterChannel {
-    fn submit(&mut self, op: Op) {
+impl FilterChannel {
+    fn begin(&mut self) {
         self.depth += 1;
         self.link.set_depth(self.depth);
         if self.shared.is_newer_than(self.in_force.generation) {
             self.in_force = self.shared.in_force();
         }
+    }
+
+    /// Go on with a request where it stands.
+    fn take_up(&mut self, op: Op, standing: Standing) {
+        let mut carried = Carried::new(op);
+        match (standing.go, standing.result) {
+            (Some(Go::Fail(errno)), _) => {
+                carried.result = Some(Err(errno));
+                carried.passage = Some(standing.passage);
+                self.shared.count_failed(&carried.op);
+                self.finish(carried, Err(errno), true);
+            }
+            (Some(Go::On), None) => self.carry(carried, Question::GoOn(standing.passage)),
+            (None, None) => self.carry(carried, Question::Again(Box::new(standing))),
+            (go, Some((result, true))) => {
+                carried.result = Some(result);
+                let standing = Box::new(standing);
+                self.carry(
+                    carried,
+                    match go {
+                        Some(_) => Question::GoOn(standing.passage),
+                        None => Question::Again(standing),
+                    },
+                );
+            }
+            (_, Some((_, false))) => {
+                carried.standing = Some(Box::new(standing));
+                self.send(carried);
+            }
+        }
+    }
+}
+
+impl Channel for FilterChannel {
+    fn take_up(&mut self, queue: u16, ordinals: &[u64]) {
+        self.is_resumed = true;
+        self.shared.take_up(&self.link, queue, ordinals);
+    }
+
+    fn submit_again(&mut self, op: Op) {
+        match self.shared.standing(&op) {
+            Some(standing) => {
+                self.begin();
+                self.take_up(op, standing);
+            }
+            None => self.submit(op),
+        }
+    }
+
+    fn submit(&mut self, op: Op) {
+        self.begin();
         if self.is_concerned(&op) {
             return self.carry(Carried::new(op), Question::Decide);
         }
@@ -294,6 +381,13 @@ impl Channel for FilterChannel {
             self.depth = self.depth.saturating_sub(ended);
             self.link.set_depth(self.depth);
             done.append(&mut self.ended);
+            self.told.append(&mut self.ending);
+        }
+    }
+
+    fn answered(&mut self) {
+        if !self.told.is_empty() {
+            self.shared.forget_standings(&std::mem::take(&mut self.told));
         }
     }
 
@@ -303,10 +397,25 @@ impl Channel for FilterChannel {
         fds
     }
 
+    fn keep_held(&mut self) {
+        // Who was released before the ring stopped goes on.
+        self.take_mail();
+        self.stopping = Some(Stopping::Keep);
+        self.shared.forget(&self.link);
+        self.timers.clear();
+        for (_, waiting) in std::mem::take(&mut self.waiting) {
+            self.keep(waiting.carried);
+        }
+    }
+
+    fn take_kept(&mut self) -> Vec<Ticket> {
+        std::mem::take(&mut self.kept)
+    }
+
     fn fail_held(&mut self, errno: Errno) {
         // Who was released before the ring stopped goes on.
         self.take_mail();
-        self.stopping = Some(errno);
+        self.stopping = Some(Stopping::Fail(errno));
         self.shared.forget(&self.link);
         self.timers.clear();
         for (_, waiting) in std::mem::take(&mut self.waiting) {
