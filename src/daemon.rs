@@ -8,10 +8,12 @@
 mod disks;
 mod events;
 mod fault;
+mod journal;
 pub mod limits;
 mod nodes;
 mod report;
 pub mod run;
+mod state_dir;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +27,7 @@ use serde_json::{Map, Value};
 use self::disks::Disks;
 use self::events::Events;
 use self::nodes::Nodes;
+pub use self::state_dir::StateDir;
 use crate::export::{Disk, Inherited};
 use crate::monitor::{EventSink, Executor, Reply};
 use crate::qapi::types::{
@@ -46,6 +49,8 @@ pub struct Daemon {
     end: Sender<ShutdownCause>,
     /// Everything that was there from the start is made.
     is_ready: AtomicBool,
+    /// Where the faults of disks are kept for the next process.
+    state_dir: Option<StateDir>,
 }
 
 /// How long the lock of an image on the command line is waited for. A daemon that was killed keeps
@@ -141,7 +146,13 @@ impl Daemon {
     pub fn new(inherited: Inherited, events: EventSink, end: Sender<ShutdownCause>) -> Self {
         let events = Events::new(events);
         let is_ready = AtomicBool::new(false);
-        Self { registry: Mutex::default(), inherited, events, end, is_ready }
+        Self { registry: Mutex::default(), inherited, events, end, is_ready, state_dir: None }
+    }
+
+    /// The same, keeping the faults of disks for the next process.
+    #[must_use]
+    pub fn remembering(self, state_dir: Option<StateDir>) -> Self {
+        Self { state_dir, ..self }
     }
 
     /// Everything that was there from the start is made: from now on, operators wait for answers.
@@ -169,6 +180,9 @@ impl Daemon {
     /// the images.
     pub fn stop(&self) {
         let disks = self.registry().disks.take_all();
+        if self.state_dir.is_none() {
+            disks.iter().for_each(disks::DiskEntry::tell_what_is_forgotten);
+        }
         std::thread::scope(|scope| {
             for disk in disks {
                 // Where the host has no thread left, dropping the disk ends it here.
@@ -355,7 +369,8 @@ impl Daemon {
             registry.disks.check_id(&options.id)?;
             registry.nodes.get(&options.node_name)?.clone()
         };
-        let disk = disks::start(options, &node, &self.inherited, &self.events)?;
+        let disk =
+            disks::start(options, &node, &self.inherited, &self.events, self.state_dir.as_ref())?;
         self.registry().disks.insert(disk);
         Ok(())
     }
@@ -363,7 +378,11 @@ impl Daemon {
     fn block_export_del(&self, arguments: &BlockExportDelArguments) -> Outcome {
         let hard = arguments.mode == Some(BlockExportRemoveMode::Hard);
         let disk = self.registry().disks.remove(&arguments.id, hard)?;
+        let point = disk.point.clone();
         self.end_disk(disk);
+        if let Some(keeper) = point.take_keeper() {
+            keeper.forget();
+        }
         Ok(())
     }
 

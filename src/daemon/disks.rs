@@ -9,16 +9,18 @@ use super::events::Events;
 use super::fault::report::parse_on_error;
 use super::limits::LOGICAL_BLOCK_BYTES;
 use super::nodes::NodeEntry;
-use crate::block::{FaultFilter, FaultPoint};
+use super::state_dir::{Remembered, StateDir};
+use crate::block::{FaultFilter, FaultPoint, Overview, Snapshot};
 use crate::export::{
     Disk, DiskOptions, Door, Export, HeldOnStop, Inherited, NUM_QUEUES_MAX, Serial,
 };
-use crate::fault::engine::Change;
+use crate::fault::engine::{Change, Engine};
+use crate::fault::manual::DiskState;
 use crate::fault::random::Stream;
 use crate::qapi::QmpError;
 use crate::qapi::types::{
-    BlockExportInfo, BlockExportOptions, BlockExportOptionsVariant, BlockExportType, SocketAddress,
-    SocketAddressVariant,
+    BlockExportHeldOnStop, BlockExportInfo, BlockExportOptions, BlockExportOptionsVariant,
+    BlockExportType, SocketAddress, SocketAddressVariant,
 };
 use crate::socket_path::SocketPath;
 
@@ -39,6 +41,21 @@ pub(super) struct DiskEntry {
 }
 
 impl DiskEntry {
+    /// The daemon ends, and what was set here ends with it.
+    pub(super) fn tell_what_is_forgotten(&self) {
+        let Overview { state, held, .. } = self.point.overview();
+        let rules = self.point.inspect(Engine::rule_count);
+        if state == DiskState::None && rules == 0 && held == 0 {
+            return;
+        }
+        log::warn!(
+            "disk {}: forgetting its state ({}), {rules} rules and {held} held requests (--state-dir \
+             keeps them)",
+            self.id,
+            state.name().as_str()
+        );
+    }
+
     /// As `query-block-exports` tells it.
     pub(super) fn info(&self) -> BlockExportInfo {
         BlockExportInfo {
@@ -138,6 +155,7 @@ pub(super) fn start(
     node: &NodeEntry,
     inherited: &Inherited,
     events: &Events,
+    state_dir: Option<&StateDir>,
 ) -> Result<DiskEntry, QmpError> {
     let BlockExportOptionsVariant::VhostUserBlk(blk) = &options.variant;
     let writable = options.writable.unwrap_or(false);
@@ -154,13 +172,26 @@ pub(super) fn start(
         num_queues: num_queues(blk.num_queues)?,
         writable,
         writeback: !options.writethrough.unwrap_or(false),
-        held_on_stop: HeldOnStop::Fail,
+        held_on_stop: match options.held_on_stop {
+            Some(BlockExportHeldOnStop::Keep) => HeldOnStop::Keep,
+            Some(BlockExportHeldOnStop::Fail) | None => HeldOnStop::Fail,
+        },
+        remembers_faults: state_dir.is_some(),
     };
-    let point = Arc::new(fault_point(options, node, events)?);
+    let remembered = state_dir.map(|directory| directory.recall(&options.id)).transpose()?;
+    let both = |Remembered { snapshot, keeper }| (snapshot, keeper);
+    let (snapshot, keeper) = remembered.map(both).unzip();
+    let snapshot = snapshot.flatten();
+    let ordinals_end = snapshot.as_ref().map_or(0, Snapshot::ordinals_end);
+    let point = Arc::new(fault_point(options, node, events, snapshot)?);
     let filter = Arc::new(FaultFilter::new(node.store.node(), point.clone()));
     let observer = events.of_node(&options.node_name);
     let disk = Arc::new(Disk::new(disk_options, filter, Arc::new(observer)));
+    disk.skip_ordinals_below(ordinals_end);
     let (door, path) = open_door(&blk.addr, inherited)?;
+    if let Some(keeper) = keeper {
+        point.set_keeper(keeper);
+    }
     let export = Export::start(disk.clone(), door).map_err(|error| {
         QmpError::generic(format!("Export '{}' cannot be served: {error}", options.id))
     })?;
@@ -174,12 +205,29 @@ pub(super) fn start(
     })
 }
 
-/// The disk's faults, as they are before the first request.
+/// The disk's faults, as they are before the first request, or as an earlier process left them.
 fn fault_point(
     options: &BlockExportOptions,
     node: &NodeEntry,
     events: &Events,
+    snapshot: Option<Snapshot>,
 ) -> Result<FaultPoint, QmpError> {
+    let observer = Arc::new(events.of_faults(&options.id, &options.node_name));
+    if let Some(snapshot) = snapshot {
+        let engine = snapshot.engine();
+        log::warn!(
+            "disk {}: its faults are as they were: state {}, {} rules, engine state {}, {} requests \
+             held",
+            options.id,
+            engine.state().name().as_str(),
+            engine.rule_count(),
+            engine.engine_state(),
+            snapshot.held()
+        );
+        let point = FaultPoint::from_snapshot(snapshot);
+        point.set_observer(observer);
+        return Ok(point);
+    }
     let seed = options.seed.unwrap_or_else(|| seed_of(&options.id));
     let point = FaultPoint::new(seed);
     if let Some(blkdebug) = &node.blkdebug {
@@ -189,7 +237,7 @@ fn fault_point(
     if let Some(policy) = options.on_error {
         point.set_on_error(parse_on_error(policy));
     }
-    point.set_observer(Arc::new(events.of_faults(&options.id, &options.node_name)));
+    point.set_observer(observer);
     Ok(point)
 }
 

@@ -15,7 +15,7 @@ use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::Daemon;
+use super::{Daemon, StateDir};
 use crate::export::Inherited;
 use crate::monitor::{EventSink, MonitorError, Monitors};
 use crate::options::{DiskPlan, Plan};
@@ -36,6 +36,9 @@ pub enum StartError {
     /// The file for the process id cannot be written.
     #[error("--pidfile {0}: {1}")]
     Pidfile(String, io::Error),
+    /// The directory for the faults cannot be used.
+    #[error("--state-dir {0}: {1}")]
+    StateDir(String, io::Error),
     /// The host refuses something every process needs.
     #[error("{0}: {1}")]
     Host(&'static str, io::Error),
@@ -72,7 +75,9 @@ fn serve(
 ) -> Result<(), StartError> {
     let events =
         EventSink::new().map_err(|error| StartError::Host("events cannot be told", error))?;
-    let daemon = Arc::new(Daemon::new(inherited, events.clone(), end));
+    let state_dir = plan.state_dir.as_deref().map(open_state_dir).transpose()?;
+    let daemon = Daemon::new(inherited, events.clone(), end).remembering(state_dir);
+    let daemon = Arc::new(daemon);
     for disk in &plan.disks {
         make(&daemon, disk)?;
     }
@@ -86,6 +91,10 @@ fn serve(
     drop(pidfile);
     drop(monitors);
     Ok(())
+}
+
+fn open_state_dir(path: &Path) -> Result<StateDir, StartError> {
+    StateDir::open(path).map_err(|error| StartError::StateDir(path.display().to_string(), error))
 }
 
 fn make(daemon: &Daemon, disk: &DiskPlan) -> Result<(), StartError> {

@@ -84,6 +84,8 @@ pub struct DiskOptions {
     pub writeback: bool,
     /// What becomes of requests that a fault holds when their ring stops.
     pub held_on_stop: HeldOnStop,
+    /// The disk's faults outlive the process.
+    pub remembers_faults: bool,
 }
 
 /// What becomes of requests that a fault holds when their ring stops and the front end stays.
@@ -184,6 +186,11 @@ impl Disk {
     /// Number no request from now on below this: an earlier process took those.
     pub fn skip_ordinals_below(&self, ordinal: u64) {
         self.ordinal_next.fetch_max(ordinal, Ordering::Relaxed);
+    }
+
+    /// Whether this process, or one whose faults it remembers, gave the ordinal to a request.
+    pub(super) fn has_numbered(&self, ordinal: u64) -> bool {
+        ordinal < self.ordinal_next.load(Ordering::Relaxed)
     }
 
     pub(super) fn next_ordinal(&self) -> u64 {

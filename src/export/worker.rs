@@ -455,6 +455,13 @@ fn unfinished(disk: &Disk, queue: u16, recovered: Recovered) -> (Redo, Vec<Taken
             "disk {id} queue {queue}: {} requests of an earlier connection are done again",
             taken.len()
         );
+        let is_known = |taken: &Taken| disk.has_numbered(taken.ordinal);
+        if !disk.options.remembers_faults && !taken.iter().all(is_known) {
+            log::warn!(
+                "disk {id} queue {queue}: what states and rules an earlier process had for them is \
+                 forgotten (--state-dir keeps it)"
+            );
+        }
         disk.stats.resubmitted.fetch_add(taken.len() as u64, Ordering::Relaxed);
     }
     let last = taken.iter().map(|taken| taken.ordinal).max();

@@ -22,6 +22,7 @@ pub(super) struct ConfigFile {
     pub(super) disks: Vec<(String, DiskSpec)>,
     pub(super) monitors: Vec<Address>,
     pub(super) pidfile: Option<PathBuf>,
+    pub(super) state_dir: Option<PathBuf>,
 }
 
 /// The longest file that is read, in bytes.
@@ -49,6 +50,8 @@ struct Shape {
     #[serde(default)]
     monitor: Vec<String>,
     pidfile: Option<PathBuf>,
+    #[serde(rename = "state-dir")]
+    state_dir: Option<PathBuf>,
 }
 
 /// A disk's members, in order, none of them twice.
@@ -97,6 +100,7 @@ fn parse(text: &str) -> Result<ConfigFile, String> {
         disks: shape.disks.into_iter().enumerate().map(disk).collect::<Result<_, String>>()?,
         monitors: shape.monitor.iter().map(|text| parse_address(text)).collect::<Result<_, _>>()?,
         pidfile: shape.pidfile,
+        state_dir: shape.state_dir,
     })
 }
 
@@ -124,7 +128,7 @@ mod tests {
         let file = parse(
             r#"{ "disks": [ { "id": "a", "memory": 1048576, "read-only": true,
                               "socket-path": "/a,b.sock", "num-queues": 4 } ],
-                 "monitor": [ "unix:/m" ], "pidfile": "/p" }"#,
+                 "monitor": [ "unix:/m" ], "pidfile": "/p", "state-dir": "/s" }"#,
         )
         .unwrap();
         let by_list =
@@ -133,6 +137,7 @@ mod tests {
         assert_eq!(file.disks, [("disks[0]".to_owned(), by_list)]);
         assert_eq!(file.monitors, ["unix:/m".parse().unwrap()]);
         assert_eq!(file.pidfile, Some("/p".into()));
+        assert_eq!(file.state_dir, Some("/s".into()));
     }
 
     #[test]

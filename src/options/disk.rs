@@ -12,11 +12,11 @@ use clap::{Args, Command, FromArgMatches, ValueEnum, value_parser};
 use crate::daemon::limits::{LOGICAL_BLOCK_BYTES, SIZE_MAX_BYTES, check_node_name};
 use crate::export::{NUM_QUEUES_MAX, Serial};
 use crate::qapi::types::{
-    BlockExportOptions, BlockExportOptionsVariant, BlockExportOptionsVhostUserBlk,
-    BlockFaultOnError, BlockdevAioOptions, BlockdevCacheOptions, BlockdevDiscardOptions,
-    BlockdevOptions, BlockdevOptionsBlkdebug, BlockdevOptionsFile, BlockdevOptionsMemory,
-    BlockdevOptionsNull, BlockdevOptionsRaw, BlockdevOptionsVariant, BlockdevRef, FdSocketAddress,
-    SocketAddress, SocketAddressVariant, UnixSocketAddress,
+    BlockExportHeldOnStop, BlockExportOptions, BlockExportOptionsVariant,
+    BlockExportOptionsVhostUserBlk, BlockFaultOnError, BlockdevAioOptions, BlockdevCacheOptions,
+    BlockdevDiscardOptions, BlockdevOptions, BlockdevOptionsBlkdebug, BlockdevOptionsFile,
+    BlockdevOptionsMemory, BlockdevOptionsNull, BlockdevOptionsRaw, BlockdevOptionsVariant,
+    BlockdevRef, FdSocketAddress, SocketAddress, SocketAddressVariant, UnixSocketAddress,
 };
 use crate::size::{BadSize, Size};
 
@@ -70,6 +70,15 @@ pub enum OnErrorChoice {
     Hold,
     /// They are held if the image has no space left.
     HoldOnEnospc,
+}
+
+/// What becomes of held requests whose queue stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum HeldOnStopChoice {
+    /// They fail.
+    Fail,
+    /// They are held again when it starts.
+    Keep,
 }
 
 /// A disk as an operator writes it.
@@ -192,6 +201,13 @@ pub struct DiskSpec {
     /// Example: --on-error hold-on-enospc
     #[arg(long, value_name = "POLICY", hide_possible_values = true)]
     on_error: Option<OnErrorChoice>,
+
+    /// What becomes of requests that a fault holds when QEMU stops their queue (stop, system_reset,
+    /// quit): fail (with an I/O error), or keep (held again when the queue starts) [default: fail].
+    ///
+    /// Example: --held-on-stop keep
+    #[arg(long, value_name = "POLICY", hide_possible_values = true)]
+    held_on_stop: Option<HeldOnStopChoice>,
 }
 
 /// A disk as the commands that make it.
@@ -405,6 +421,10 @@ impl DiskSpec {
                 OnErrorChoice::Report => BlockFaultOnError::Report,
                 OnErrorChoice::Hold => BlockFaultOnError::Hold,
                 OnErrorChoice::HoldOnEnospc => BlockFaultOnError::HoldOnEnospc,
+            }),
+            held_on_stop: self.held_on_stop.map(|policy| match policy {
+                HeldOnStopChoice::Fail => BlockExportHeldOnStop::Fail,
+                HeldOnStopChoice::Keep => BlockExportHeldOnStop::Keep,
             }),
             variant: BlockExportOptionsVariant::VhostUserBlk(disk),
         })

@@ -14,7 +14,10 @@ use std::path::{Path, PathBuf};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
-pub use disk::{AioChoice, CacheChoice, DiscardChoice, DiskPlan, DiskSpec, Format, OnErrorChoice};
+pub use disk::{
+    AioChoice, CacheChoice, DiscardChoice, DiskPlan, DiskSpec, Format, HeldOnStopChoice,
+    OnErrorChoice,
+};
 pub use log::{LOG_VARIABLE, LogChoice};
 
 use crate::monitor::Address;
@@ -78,7 +81,8 @@ pub struct Options {
     disks: Vec<String>,
 
     /// Read disks, monitors and the pidfile from a JSON file: an object with "disks" (a list of
-    /// objects whose members are the disk options), "monitor" (a list of addresses) and "pidfile".
+    /// objects whose members are the disk options), "monitor" (a list of addresses), "pidfile" and
+    /// "state-dir".
     ///
     /// Example: --config disks.json
     #[arg(long, value_name = "FILE", help_heading = "Several disks")]
@@ -96,6 +100,14 @@ pub struct Options {
     /// Example: --pidfile /run/blkfaultd.pid
     #[arg(long, value_name = "FILE", help_heading = "Control")]
     pidfile: Option<PathBuf>,
+
+    /// Keep the disks' fault states, rules with their counters, and held requests in this directory, so
+    /// that they outlive the daemon, however it ends.  It is made if it is missing.  What is found
+    /// there for a disk of that name counts, and not the fault options of the command line.
+    ///
+    /// Example: --state-dir /var/lib/blkfault
+    #[arg(long, value_name = "DIR", help_heading = "Control")]
+    state_dir: Option<PathBuf>,
 }
 
 /// Everything the command line asked for.
@@ -107,6 +119,8 @@ pub struct Plan {
     pub monitors: Vec<Address>,
     /// Where to write the process id.
     pub pidfile: Option<PathBuf>,
+    /// Where to keep the disks' faults.
+    pub state_dir: Option<PathBuf>,
 }
 
 /// The command line as `clap` knows it, for help, completion and manual pages.
@@ -134,6 +148,7 @@ impl Options {
         let mut specs = Vec::new();
         let mut monitors = self.monitors;
         let mut pidfile = self.pidfile;
+        let mut state_dir = self.state_dir;
         if self.disk.is_given() {
             specs.push(("the disk".to_owned(), self.disk));
         }
@@ -149,13 +164,14 @@ impl Options {
             specs.extend(file.disks.into_iter().map(located));
             monitors.extend(file.monitors);
             pidfile = pidfile.or(file.pidfile);
+            state_dir = state_dir.or(file.state_dir);
         }
         if specs.is_empty() && monitors.is_empty() {
             return Err("nothing to do: give a disk (--memory SIZE or --blk-file PATH, with \
                         --socket-path PATH) or a --monitor to add disks by command"
                 .to_owned());
         }
-        let plan = Plan { disks: disk::plan(specs)?, monitors, pidfile };
+        let plan = Plan { disks: disk::plan(specs)?, monitors, pidfile, state_dir };
         plan.check_paths()?;
         Ok(plan)
     }

@@ -2483,6 +2483,42 @@ impl Object for BlockExportOptionsVhostUserBlk {
     }
 }
 
+/// What becomes of requests that a fault holds when their queue stops (QEMU's stop,
+/// system_reset, quit) and the front end stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum BlockExportHeldOnStop {
+    /// They fail with an I/O error.
+    Fail,
+    /// They stay unanswered and are held again when the queue starts; where the front end has
+    /// no log of requests in flight (INFLIGHT_SHMFD) they fail. Not for a guest that
+    /// migrates, whose log stays behind.
+    Keep,
+}
+
+impl BlockExportHeldOnStop {
+    /// Every value, in the order of the schema.
+    pub const ALL: &[Self] = &[Self::Fail, Self::Keep];
+
+    /// The word on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fail => "fail",
+            Self::Keep => "keep",
+        }
+    }
+}
+
+impl Visit for BlockExportHeldOnStop {
+    fn parse(value: Value, at: &Path<'_>) -> Result<Self, QmpError> {
+        visit::parse_enum(value, at, Self::ALL, Self::as_str)
+    }
+
+    fn to_value(&self) -> Value {
+        Value::from(self.as_str())
+    }
+}
+
 /// A node, and how to show it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockExportOptions {
@@ -2500,6 +2536,9 @@ pub struct BlockExportOptions {
     pub seed: Option<u64>,
     /// What becomes of requests that the image fails (default: report). Ours.
     pub on_error: Option<BlockFaultOnError>,
+    /// What becomes of requests that a fault holds when their queue stops (default: fail).
+    /// Ours.
+    pub held_on_stop: Option<BlockExportHeldOnStop>,
     /// What `type` says it is, and the members that come with it.
     pub variant: BlockExportOptionsVariant,
 }
@@ -2530,12 +2569,13 @@ impl Object for BlockExportOptions {
         let writethrough = members.optional("writethrough")?;
         let seed = members.optional("seed")?;
         let on_error = members.optional("on-error")?;
+        let held_on_stop = members.optional("held-on-stop")?;
         let variant = match r#type {
             BlockExportType::VhostUserBlk => {
                 Object::take_from(members).map(BlockExportOptionsVariant::VhostUserBlk)?
             }
         };
-        Ok(Self { id, node_name, writable, writethrough, seed, on_error, variant })
+        Ok(Self { id, node_name, writable, writethrough, seed, on_error, held_on_stop, variant })
     }
 
     fn add_to(&self, object: &mut Map<String, Value>) {
@@ -2546,6 +2586,7 @@ impl Object for BlockExportOptions {
         visit::add_optional(object, "writethrough", self.writethrough.as_ref());
         visit::add_optional(object, "seed", self.seed.as_ref());
         visit::add_optional(object, "on-error", self.on_error.as_ref());
+        visit::add_optional(object, "held-on-stop", self.held_on_stop.as_ref());
         match &self.variant {
             BlockExportOptionsVariant::VhostUserBlk(variant) => variant.add_to(object),
         }

@@ -16,6 +16,7 @@ mod support {
     pub mod operator;
 }
 
+mod faults;
 mod kills;
 
 /// A short number, or the one that the figures were measured with.

@@ -36,6 +36,7 @@ pub fn options(num_queues: u16) -> DiskOptions {
         writable: true,
         writeback: true,
         held_on_stop: blkfault::export::HeldOnStop::Fail,
+        remembers_faults: false,
     }
 }
 

@@ -126,6 +126,7 @@ impl Shared {
                 return decision;
             }
         };
+        core.ordinals_end = core.ordinals_end.max(request.io.ordinal.saturating_add(1));
         if link.is_resumed() {
             core.standings.note(&request.io, &decision, step.result(), request.now_ns);
         }

@@ -130,6 +130,8 @@ struct Core {
     registry: Registry,
     links: Vec<Arc<Link>>,
     standings: Standings,
+    /// The engine was asked about no request of this ordinal or a higher one.
+    ordinals_end: u64,
     keeper: Option<Box<dyn Keeper>>,
 }
 
@@ -162,7 +164,8 @@ impl FaultPoint {
     #[must_use]
     pub fn from_snapshot(snapshot: Snapshot) -> Self {
         let base_ns = snapshot.base_ns();
-        let Snapshot { engine, on_error, entered_ns, counts, standings, .. } = snapshot;
+        let Snapshot { engine, on_error, entered_ns, counts, standings, ordinals_end, .. } =
+            snapshot;
         let line = Line::default();
         line.set_down(*engine.state() == DiskState::Offline);
         let core = Core {
@@ -172,6 +175,7 @@ impl FaultPoint {
             registry: Registry::default(),
             links: Vec::new(),
             standings,
+            ordinals_end,
             keeper: None,
         };
         Self {
@@ -372,6 +376,7 @@ impl Shared {
             at_ns: since_1970(SystemTime::now()),
             counts: self.counters.now(),
             standings: core.standings.clone(),
+            ordinals_end: core.ordinals_end,
         }
     }
 

@@ -24,6 +24,8 @@ pub trait Keeper: Send {
     fn wants_all(&self) -> bool;
     /// All of it; what was recorded before does not matter any more.
     fn replace(&mut self, snapshot: &Snapshot);
+    /// Nobody needs any of it any more.
+    fn forget(self: Box<Self>);
 }
 
 /// One thing that the faults of a disk met.
@@ -91,6 +93,8 @@ pub struct Snapshot {
     pub(super) at_ns: u64,
     pub(super) counts: FaultCounts,
     pub(super) standings: Standings,
+    /// No request was numbered this or higher.
+    pub(super) ordinals_end: u64,
 }
 
 impl Snapshot {
@@ -106,6 +110,7 @@ impl Snapshot {
             at_ns,
             counts: FaultCounts::default(),
             standings: Standings::default(),
+            ordinals_end: 0,
         }
     }
 
@@ -130,6 +135,7 @@ impl Snapshot {
     fn ask(&mut self, asked: &Asked) {
         let Asked { now_ns, depth, io, step, reads } = asked;
         self.now_ns = self.now_ns.max(*now_ns);
+        self.ordinals_end = self.ordinals_end.max(io.ordinal.saturating_add(1));
         let request =
             Request { io: *io, now_ns: *now_ns, depth: *depth, payload: &reads.as_slice() };
         let passage = self.standings.passage(io);
@@ -164,7 +170,7 @@ impl Snapshot {
     /// Ordinals below this were given.
     #[must_use]
     pub fn ordinals_end(&self) -> u64 {
-        self.standings.end()
+        self.ordinals_end
     }
 
     /// The engine's time now, if it was `at_ns` since 1970 when it was taken.

@@ -152,11 +152,6 @@ impl Standings {
         };
         self.0.values().filter(holds).count()
     }
-
-    /// The ordinal behind all of them.
-    pub(super) fn end(&self) -> u64 {
-        self.0.keys().map(|(_, ordinal)| ordinal.saturating_add(1)).max().unwrap_or(0)
-    }
 }
 
 impl From<Vec<Standing>> for Standings {
@@ -201,7 +196,6 @@ mod tests {
         assert!(standings.clone().take(&Io { queue: 2, ..io(7) }).is_none());
         assert!(standings.clone().take(&io(8)).is_none());
         assert!(standings.clone().take(&Io { bytes: 1024, ..io(7) }).is_none());
-        assert_eq!(standings.end(), 8);
         standings.retain(1, &[7]);
         assert!(standings.take(&io(7)).is_some() && standings.take(&io(7)).is_none());
     }
