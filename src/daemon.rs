@@ -24,6 +24,7 @@ use self::disks::Disks;
 use self::events::Events;
 use self::nodes::Nodes;
 use crate::export::{Disk, Inherited};
+use crate::guard::Group;
 use crate::monitor::{EventSink, Executor, Reply};
 use crate::qapi::types::{
     BlockDeviceInfo, BlockExportDelArguments, BlockExportDeletedData, BlockExportInfo,
@@ -39,6 +40,8 @@ use crate::qapi::{QmpError, introspect};
 pub struct Daemon {
     registry: Mutex<Registry>,
     inherited: Inherited,
+    /// May use the disks' sockets, besides the owner.
+    socket_group: Option<Group>,
     events: Events,
     /// Tells whoever runs the daemon to end it.
     end: Sender<ShutdownCause>,
@@ -126,11 +129,17 @@ impl fmt::Debug for Answer {
 }
 
 impl Daemon {
-    /// A daemon that serves nothing yet. Operators hear of events through `events`; `end` hears of
-    /// `quit`.
+    /// A daemon that serves nothing yet. Its disks' sockets are for `socket_group` too. Operators
+    /// hear of events through `events`; `end` hears of `quit`.
     #[must_use]
-    pub fn new(inherited: Inherited, events: EventSink, end: Sender<ShutdownCause>) -> Self {
-        Self { registry: Mutex::default(), inherited, events: Events::new(events), end }
+    pub fn new(
+        inherited: Inherited,
+        socket_group: Option<Group>,
+        events: EventSink,
+        end: Sender<ShutdownCause>,
+    ) -> Self {
+        let events = Events::new(events);
+        Self { registry: Mutex::default(), inherited, socket_group, events, end }
     }
 
     /// Tell everybody that the end has come and why.
@@ -335,9 +344,13 @@ impl Daemon {
             registry.disks.check_id(&options.id)?;
             registry.nodes.get(&options.node_name)?.clone()
         };
-        let disk = disks::start(options, &node, &self.inherited, &self.events)?;
+        let disk = disks::start(options, &node, &self.doors(), &self.events)?;
         self.registry().disks.insert(disk);
         Ok(())
+    }
+
+    fn doors(&self) -> disks::Doors<'_> {
+        disks::Doors { inherited: &self.inherited, group: self.socket_group.as_ref() }
     }
 
     fn block_export_del(&self, arguments: &BlockExportDelArguments) -> Outcome {

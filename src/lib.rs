@@ -32,6 +32,7 @@
 //! | [`monitor`] | the operator's door: QMP on sockets |
 //! | [`qapi`] | the contract in Rust, generated from `qapi/` |
 //! | [`daemon`] | everything that exists, by name; one match over all commands |
+//! | [`guard`] | least privilege: what the daemon gives up once it has what it needs |
 //! | [`options`] | the daemon's command line, as the monitor's own commands |
 //! | [`client`] | the operator's command: a QMP client and its verbs |
 //! | [`manual`] | the fault model, differences from QEMU, promises, testing |
@@ -65,6 +66,7 @@ pub mod daemon;
 pub mod errno;
 pub mod export;
 pub mod fault;
+pub mod guard;
 pub mod manual;
 pub mod monitor;
 mod nearest;

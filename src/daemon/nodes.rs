@@ -8,10 +8,11 @@ use std::sync::Arc;
 use super::fault::blkdebug;
 use super::limits::{SIZE_MAX_BYTES, check_node_name};
 use crate::block::{
-    Aio, CacheMode, ImageKind, Locking, MemoryImage, Node, NullImage, RawImage, RawOptions,
-    Reopening,
+    Aio, CacheMode, ImageKind, Locking, MemoryImage, Node, NullImage, OpenError, RawImage,
+    RawOptions, Reopening,
 };
 use crate::fault::engine::BlkdebugSetup;
+use crate::guard;
 use crate::qapi::QmpError;
 use crate::qapi::types::{
     BlockdevAioOptions, BlockdevCacheOptions, BlockdevDiscardOptions, BlockdevDriver,
@@ -315,6 +316,12 @@ fn raw(kind: ImageKind, options: &BlockdevOptions, file: &BlockdevOptionsFile) -
     }))
 }
 
+/// An image's error, with what the daemon gave up where that may be the reason.
+fn cannot_open(error: &OpenError) -> QmpError {
+    let why = if error.is_denied() { guard::explanation() } else { "" };
+    QmpError::generic(format!("{error}{why}"))
+}
+
 /// Build a node, opening its image.
 pub(super) fn build(
     name: &str,
@@ -324,7 +331,7 @@ pub(super) fn build(
     let read_only = options.read_only == Some(true);
     let store = match blueprint(options)? {
         Blueprint::Raw(raw) => {
-            Store::Raw(Arc::new(RawImage::open(*raw).map_err(QmpError::generic)?))
+            Store::Raw(Arc::new(RawImage::open(*raw).map_err(|error| cannot_open(&error))?))
         }
         Blueprint::Memory(size_bytes) => Store::Memory(Arc::new(MemoryImage::new(size_bytes))),
         Blueprint::Null(size_bytes) => Store::Null(Arc::new(NullImage::new(size_bytes))),
@@ -371,7 +378,7 @@ pub(super) fn prepare_reopen(
     }
     match (blueprint(options)?, &entry.store) {
         (Blueprint::Raw(raw), Store::Raw(image)) if entry.below.is_none() => {
-            image.prepare_reopen(*raw).map(Some).map_err(QmpError::generic)
+            image.prepare_reopen(*raw).map(Some).map_err(|error| cannot_open(&error))
         }
         (Blueprint::Memory(size_bytes), store @ Store::Memory(_))
         | (Blueprint::Null(size_bytes), store @ Store::Null(_)) => {

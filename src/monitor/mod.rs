@@ -31,7 +31,7 @@ pub use crate::qapi::CommandSpec;
 pub use address::{Address, BadAddress};
 pub use listener::MonitorError;
 pub use outbox::{EventSink, Reply};
-pub use threads::Monitors;
+pub use threads::{Monitors, OpenMonitors};
 
 /// Runs commands.
 pub trait Executor: Send + Sync + 'static {

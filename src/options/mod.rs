@@ -6,6 +6,7 @@
 
 mod config;
 mod disk;
+mod privilege;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,8 @@ use clap::{CommandFactory, Parser};
 
 pub use disk::{AioChoice, CacheChoice, DiscardChoice, DiskPlan, DiskSpec, Format, OnErrorChoice};
 
+use self::privilege::PrivilegeOptions;
+use crate::guard::GuardPlan;
 use crate::monitor::Address;
 
 /// What `--print-capabilities` prints: QEMU's docs/interop/vhost-user.rst, "Backend program
@@ -94,6 +97,9 @@ pub struct Options {
     /// Example: --pidfile /run/blkfaultd.pid
     #[arg(long, value_name = "FILE", help_heading = "Control")]
     pidfile: Option<PathBuf>,
+
+    #[command(flatten)]
+    privilege: PrivilegeOptions,
 }
 
 /// Everything the command line asked for.
@@ -105,6 +111,10 @@ pub struct Plan {
     pub monitors: Vec<Address>,
     /// Where to write the process id.
     pub pidfile: Option<PathBuf>,
+    /// The group that may use the disks' sockets.
+    pub socket_group: Option<String>,
+    /// What to give up before anything is served.
+    pub guard: GuardPlan,
 }
 
 /// The command line as `clap` knows it, for help, completion and manual pages.
@@ -153,8 +163,15 @@ impl Options {
                         --socket-path PATH) or a --monitor to add disks by command"
                 .to_owned());
         }
-        let plan = Plan { disks: disk::plan(specs)?, monitors, pidfile };
+        let mut plan = Plan {
+            disks: disk::plan(specs)?,
+            monitors,
+            pidfile,
+            socket_group: self.privilege.socket_group.clone(),
+            guard: GuardPlan::default(),
+        };
         plan.check_paths()?;
+        plan.guard = self.privilege.plan(&plan)?;
         Ok(plan)
     }
 }
