@@ -6,6 +6,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -73,6 +74,10 @@ pub(super) struct Common {
     // Not clap's `env`: a bad value must not hinder verbs that need no monitor.
     #[arg(long, global = true, value_name = "ADDR", value_parser = monitor_address)]
     monitor: Option<Address>,
+
+    /// The token of a TCP monitor that wants one: a file of one line, with mode 0600
+    #[arg(long, global = true, value_name = "FILE")]
+    token_file: Option<PathBuf>,
 
     /// Print JSON for programs instead of text for people
     #[arg(long, global = true)]
@@ -296,6 +301,8 @@ pub(super) enum Failure {
     NoMonitor,
     #[error("the environment variable {MONITOR_VARIABLE}: {0}")]
     BadVariable(BadAddress),
+    #[error("--token-file goes with a monitor at tcp:HOST:PORT only")]
+    NoTcp,
     #[error("there is no disk '{0}'")]
     NoDisk(String),
     #[error("timed out: {0}")]
@@ -322,10 +329,13 @@ impl Failure {
             Self::Output(_) | Self::NoDisk(_) | Self::RefusedAndTold | Self::Mistyped(..) => {
                 Status::Refused
             }
-            Self::NoMonitor | Self::BadVariable(_) | Self::BadFile(..) => Status::Usage,
+            Self::NoMonitor | Self::BadVariable(_) | Self::BadFile(..) | Self::NoTcp => {
+                Status::Usage
+            }
             Self::NotReady(_) | Self::NotEnded | Self::NobodyCame(_) => Status::TimedOut,
             Self::Client(error) => match error {
                 ClientError::Refused { .. } => Status::Refused,
+                ClientError::Token { .. } => Status::Usage,
                 ClientError::TimedOut | ClientError::NoGreeting(_) => Status::TimedOut,
                 ClientError::Unreachable { .. }
                 | ClientError::Gone
@@ -348,6 +358,12 @@ impl Failure {
 impl Common {
     /// The monitor that is meant; a variable that is empty names none.
     pub(super) fn address(&self) -> Result<Address, Failure> {
+        let address = self.monitor_meant()?;
+        let Some(path) = &self.token_file else { return Ok(address) };
+        address.with_token_file(path).ok_or(Failure::NoTcp)
+    }
+
+    fn monitor_meant(&self) -> Result<Address, Failure> {
         if let Some(address) = &self.monitor {
             return Ok(address.clone());
         }

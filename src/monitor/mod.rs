@@ -17,12 +17,14 @@ mod address;
 mod connection;
 pub mod framing;
 mod listener;
+mod log_limit;
 pub mod message;
 mod outbox;
 mod server;
 pub mod session;
 mod threads;
 mod throttle;
+mod token;
 
 use serde_json::{Map, Value};
 
@@ -32,6 +34,7 @@ pub use address::{Address, BadAddress};
 pub use listener::MonitorError;
 pub use outbox::{EventSink, Reply};
 pub use threads::{Monitors, OpenMonitors};
+pub use token::{Token, TokenError};
 
 /// Runs commands.
 pub trait Executor: Send + Sync + 'static {

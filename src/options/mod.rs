@@ -85,10 +85,13 @@ pub struct Options {
     #[arg(long, value_name = "FILE", help_heading = "Several disks")]
     config: Option<PathBuf>,
 
-    /// Take QMP commands here: unix:PATH or tcp:HOST:PORT.  May be repeated.  An address beyond
-    /// this machine needs ",remote=on", because whoever reaches it commands the disks.
+    /// Take QMP commands here: unix:PATH or tcp:HOST:PORT.  May be repeated.  With
+    /// ",token-file=FILE" a client must say "AUTH TOKEN" first, where TOKEN is the one line of the
+    /// file, which is its owner's alone.  An address beyond this machine needs that and
+    /// ",remote=on", because whoever reaches it commands the disks.
     ///
     /// Example: --monitor unix:/tmp/monitor --monitor tcp:127.0.0.1:4444
+    /// --monitor tcp:0.0.0.0:4445,remote=on,token-file=/etc/blkfault/token
     #[arg(long = "monitor", value_name = "ADDRESS", help_heading = "Control")]
     monitors: Vec<Address>,
 
