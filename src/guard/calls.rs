@@ -107,7 +107,6 @@ const COMMON: &[Allowed] = table! {
     SYS_listen Always, "exports added later";
     SYS_connect Always, "whether anybody listens at a path; systemd's notice";
     SYS_accept4 Always, "front ends and operators";
-    SYS_getsockname Always, "the kind of an accepted or inherited socket";
     SYS_getpeername Always, "whether an inherited socket is connected";
     SYS_getsockopt OneOf(1, &[word(libc::SOL_SOCKET)]), "the kind of an inherited socket";
     SYS_setsockopt Both((1, word(libc::IPPROTO_TCP)), (2, word(libc::TCP_NODELAY))), "operators on TCP";
@@ -117,17 +116,13 @@ const COMMON: &[Allowed] = table! {
     SYS_sendmsg Always, "front ends";
     SYS_shutdown Always, "front ends that must go";
     SYS_fchmod Always, "a socket's mode, before it has a path";
-    SYS_fchmodat Always, "a socket's mode for its group";
     SYS_fchownat Always, "a socket's group";
     SYS_unlinkat Always, "sockets and the pidfile at the end; files of state";
     SYS_renameat Always, "files of state that replace their elders";
-    SYS_renameat2 Always, "files of state that replace their elders";
-    SYS_getdents64 Always, "files of state that are found again";
     // Waiting and waking.
     SYS_read Always, "eventfds, timers, small files";
     SYS_write Always, "eventfds, sockets, the log";
-    SYS_readv Always, "small pieces into several buffers";
-    SYS_writev Always, "the log of a panic; small pieces from several buffers";
+    SYS_writev Always, "the C library's last words";
     SYS_epoll_create1 Always, "one place to wait for each thread";
     SYS_epoll_ctl Always, "what to wait for";
     SYS_epoll_pwait Always, "waiting";
@@ -137,7 +132,6 @@ const COMMON: &[Allowed] = table! {
     SYS_timerfd_settime Always, "delays";
     SYS_futex Always, "locks and channels";
     SYS_clock_nanosleep Always, "short rests";
-    SYS_nanosleep Always, "short rests";
     SYS_restart_syscall Always, "the kernel's own, after SIGSTOP and SIGCONT";
     SYS_clock_gettime Always, "the time where the vDSO does not tell it";
     SYS_sched_yield Always, "locks that spin for a moment";
@@ -169,21 +163,23 @@ const COMMON: &[Allowed] = table! {
     SYS_rt_sigreturn Always, "the end of a signal handler";
     SYS_tgkill OwnProcess(0), "abort and raise, in this process only";
     SYS_getcwd Always, "the backtrace of a panic";
-    SYS_readlinkat Always, "the backtrace of a panic";
 };
 
 /// The older spellings that x86-64 alone has, as far as they are used.
 #[cfg(target_arch = "x86_64")]
 const OF_ARCHITECTURE: &[Allowed] = table! {
     SYS_epoll_wait Always, "waiting";
-    SYS_poll Always, "waiting for one socket";
     SYS_unlink Always, "sockets and the pidfile at the end";
     SYS_rename Always, "files of state that replace their elders";
     SYS_chmod Always, "a socket's mode for its group";
     SYS_readlink Always, "the backtrace of a panic";
 };
+/// What the others have instead.
 #[cfg(not(target_arch = "x86_64"))]
-const OF_ARCHITECTURE: &[Allowed] = &[];
+const OF_ARCHITECTURE: &[Allowed] = table! {
+    SYS_fchmodat Always, "a socket's mode for its group";
+    SYS_readlinkat Always, "the backtrace of a panic";
+};
 
 /// What musl spells in another way than glibc.
 #[cfg(all(target_env = "musl", target_arch = "x86_64"))]

@@ -8,6 +8,7 @@ use std::fmt::Write;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use clap::ValueEnum;
 use landlock::{
@@ -84,11 +85,21 @@ pub(super) fn restrict(permitted: &[Permitted]) -> Result<(), SandboxError> {
     match rules.restrict_self()?.ruleset {
         RulesetStatus::FullyEnforced => Ok(()),
         RulesetStatus::PartiallyEnforced => {
-            log::warn!("sandbox: this kernel's landlock lacks some rights, so it is not complete");
+            tell_partial();
             Ok(())
         }
         RulesetStatus::NotEnforced => Err(SandboxError::Unsupported),
     }
+}
+
+/// Say once, whatever the number of threads.
+fn tell_partial() {
+    static TOLD: Once = Once::new();
+    TOLD.call_once(|| {
+        log::warn!(
+            "--sandbox landlock: this kernel knows only a part of it (all of it since Linux 6.12)"
+        );
+    });
 }
 
 fn ruleset() -> Result<RulesetCreated, RulesetError> {

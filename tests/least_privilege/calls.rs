@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output, Stdio};
 
-use blkfault::guard::calls::allowed;
+use blkfault::guard::calls::{When, allowed};
 use blkfault::guard::{SeccompMode, install_seccomp};
 use serde_json::json;
 
@@ -138,6 +138,17 @@ fn a_call_of_the_table_is_made_and_clone3_is_none() {
     // With `log`, what is forbidden is done all the same.
     let parent = said(&[libc::SYS_getppid], "log");
     assert!(parent.contains(&format!("result {}", std::process::id())), "{parent}");
+}
+
+/// On the machines that most readers have.
+#[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
+#[test]
+fn the_readme_tells_how_many_calls_there_are() {
+    let all = allowed().count();
+    let some = allowed().filter(|call| !matches!(call.when, When::Always)).count();
+    let readme = include_str!("../../README.md");
+    let told = format!("{all} are allowed, {some} of them with certain arguments only");
+    assert!(readme.contains(&told), "{told}");
 }
 
 /// What the standard library does besides calls of ours, until the very end.
