@@ -47,6 +47,7 @@
 //!   `io-uring`.
 //! - `unsafe` lives only in [`export`], the raw image and the buffers between them, each block with
 //!   its SAFETY sentence (and in the one line of `main` that takes over inherited sockets).
+//! - Only [`guard`] gives privileges up: it alone names `seccompiler`, `landlock` and `nix`.
 //! - Submitting cannot fail: a failure is a completion. One errno type travels from the image to the
 //!   status byte.
 //! - Guest bytes become a request in one function and are read once; operator bytes become a command
