@@ -1,6 +1,7 @@
 //! What rules cost that match nothing: requests per second and CPU time per request with none, one, a
-//! hundred and ten thousand of them. `cargo bench --bench rules`; `-- SECONDS ROUNDS` after it sets how
-//! long each measurement takes and how often it is repeated.
+//! hundred and ten thousand of them. `cargo bench --bench rules`; `-- SECONDS ROUNDS WORD...` after it sets
+//! how long each measurement takes, how often it is repeated, and a word that a kind of rules has in its
+//! name, for a part of the table.
 //!
 //! The load is random reads of 4 KiB, 32 at a time, of a file in memory, by the test front end.
 //! qemu-storage-daemon serves the same file under the same blkdebug rules and takes turns with us,
@@ -49,7 +50,7 @@ enum Dialect {
 /// The n-th rule of a kind.
 type Rule = fn(u64) -> Value;
 
-const KINDS: [(&str, Dialect, Rule); 7] = [
+const KINDS: [(&str, Dialect, Rule); 9] = [
     (
         "blkdebug: sector",
         Dialect::Blkdebug,
@@ -72,6 +73,12 @@ const KINDS: [(&str, Dialect, Rule); 7] = [
         Dialect::Native,
         |_| json!({ "iotype": ["read"], "queue-depth": 1000, "effect": "error" }),
     ),
+    (
+        "native: schedule",
+        Dialect::Native,
+        |n| json!({ "schedule": { "start-ns": 3_600_000_000_000_u64 + n }, "effect": "error" }),
+    ),
+    ("native: state", Dialect::Native, |n| json!({ "state": 2 + n, "effect": "error" })),
 ];
 
 fn setups() -> Vec<Setup> {
@@ -260,7 +267,12 @@ fn main() {
         "{:<20} {:>6} | {:>9} {:>6} | {:>9} {:>6} | {:>6} {:>6}",
         "rules", "count", "ours/s", "CPU", "qsd/s", "CPU", "x req", "x CPU"
     );
-    for setup in setups() {
+    let words: Vec<String> =
+        std::env::args().skip(1).filter(|word| word.starts_with(char::is_alphabetic)).collect();
+    let is_wanted = |setup: &Setup| {
+        words.is_empty() || words.iter().any(|word| setup.name.contains(word.as_str()))
+    };
+    for setup in setups().into_iter().filter(is_wanted) {
         let mut ours = Rig::ours(image.path(), &setup);
         let is_shared = setup.dialect == Dialect::Blkdebug;
         let mut theirs = is_shared.then(|| Rig::theirs(image.path(), &setup)).flatten();

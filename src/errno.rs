@@ -9,10 +9,13 @@ use std::io;
 use std::num::NonZeroI32;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::nearest::nearest;
 
 /// A host error number, 1 to 4095, as in `errno(3)`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "i32", into = "i32")]
 pub struct Errno(NonZeroI32);
 
 /// Largest error number that the kernel returns (`MAX_ERRNO` in `include/linux/err.h`).
@@ -118,6 +121,20 @@ impl fmt::Display for Errno {
 impl fmt::Debug for Errno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+impl TryFrom<i32> for Errno {
+    type Error = String;
+
+    fn try_from(number: i32) -> Result<Self, String> {
+        Self::new(number.into()).ok_or_else(|| format!("{number} is no error number"))
+    }
+}
+
+impl From<Errno> for i32 {
+    fn from(errno: Errno) -> Self {
+        errno.number()
     }
 }
 

@@ -135,13 +135,7 @@ fn what_cannot_be_served_is_refused_with_a_reason_and_nothing_is_left_behind() {
         (and(memory(), &["--monitor", "tcp:127.0.0.1:notaport"]), 2, "notaport"),
         (and(memory(), &["--monitor", "tcp:192.0.2.1:4444"]), 1, "remote=on"),
         (and(memory(), &["--monitor", "tcp:192.0.2.1:4444,remote=on"]), 1, "needs a token"),
-        (
-            and(memory(), &["--monitor", "tcp:127.0.0.1:0,token-file=DIR/good.img"]),
-            1,
-            "good.img' can be used by others",
-        ),
         (and(memory(), &["--socket-group", "no-such-group"]), 1, "no group 'no-such-group'"),
-        (and(memory(), &["--sandbox", "namespace"]), 2, "possible values: landlock, none"),
         (and(memory(), &["--monitor", "carrier-pigeon:4"]), 2, "unix:PATH"),
         (and(memory(), &["--pidfile", "DIR/none/pid"]), 1, "--pidfile"),
         (vec!["--memory", "1M", "--socket-path", "DIR/none/s"], 1, "none/s"),
@@ -470,6 +464,25 @@ fn a_daemon_that_nobody_can_reach_any_more_ends() {
     assert!(child.try_wait().unwrap().is_none(), "its front end is there");
     drop(ours);
     assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_log_level_that_means_nothing_is_told_and_the_default_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = |level: &str| {
+        let mut command = Command::new(BLKFAULTD);
+        command.args(["--blk-file", "/nowhere", "--socket-path", "x"]).current_dir(&folder);
+        let output = command.env("BLKFAULT_LOG", level).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let told = log("verbose");
+    for part in ["WARN", "BLKFAULT_LOG: 'verbose' is not a level", "debug and trace", "/nowhere"] {
+        assert!(told.contains(part), "{told}");
+    }
+    for level in ["error", "INFO", "warn,blkfault::export=debug", ""] {
+        assert!(!log(level).contains("BLKFAULT_LOG"), "{level}");
+    }
 }
 
 #[test]

@@ -74,6 +74,9 @@ pub enum OpKind {
         /// Durable before the completion.
         fua: bool,
     },
+    /// Nothing: whoever asks has the answer, and wants to know from the layers on the way whether
+    /// it may be told.
+    GetId,
 }
 
 impl Op {
@@ -86,6 +89,7 @@ impl Op {
                 (IoType::Write, *offset_bytes, from.bytes())
             }
             OpKind::Flush => (IoType::Flush, 0, 0),
+            OpKind::GetId => (IoType::GetId, 0, 0),
             OpKind::Discard { offset_bytes, bytes } => (IoType::Discard, *offset_bytes, *bytes),
             OpKind::WriteZeroes { offset_bytes, bytes, .. } => {
                 (IoType::WriteZeroes, *offset_bytes, *bytes)
@@ -105,6 +109,7 @@ impl Op {
                 OpKind::Write { offset_bytes: *offset_bytes, from: from.share(), fua: *fua }
             }
             OpKind::Flush => OpKind::Flush,
+            OpKind::GetId => OpKind::GetId,
             OpKind::Discard { offset_bytes, bytes } => {
                 OpKind::Discard { offset_bytes: *offset_bytes, bytes: *bytes }
             }
@@ -195,6 +200,25 @@ pub trait Channel {
     /// One of these is readable while [`poll`](Self::poll) may find something; empty where every
     /// op has ended by the time `commit` returns.
     fn wake_fds(&self) -> Vec<BorrowedFd<'_>>;
+
+    /// The worker before this one left ops of this queue without an answer: those of these
+    /// ordinals are going to be submitted again, and no others.
+    fn take_up(&mut self, _queue: u16, _ordinals: &[u64]) {}
+
+    /// Take an op that a worker before this one took, under the same ordinal. A layer that
+    /// remembers it goes on where it was.
+    fn submit_again(&mut self, op: Op) {
+        self.submit(op);
+    }
+
+    /// The ring stops, and what is not answered is submitted again to another channel: ops that a
+    /// layer holds back never end here, and from now on none is held back that ends.
+    fn keep_held(&mut self) {}
+
+    /// Ops that never end here, since the last call.
+    fn take_kept(&mut self) -> Vec<Ticket> {
+        Vec::new()
+    }
 
     /// The ring stops: ops that a layer holds back fail with this, those that it only delays go on
     /// now, and from now on none is held back. Those at the image end as they do.

@@ -10,7 +10,9 @@ use super::fault::report::parse_on_error;
 use super::limits::LOGICAL_BLOCK_BYTES;
 use super::nodes::NodeEntry;
 use crate::block::{FaultFilter, FaultPoint};
-use crate::export::{Disk, DiskOptions, Door, Export, Inherited, NUM_QUEUES_MAX, Serial};
+use crate::export::{
+    Disk, DiskOptions, Door, Export, HeldOnStop, Inherited, NUM_QUEUES_MAX, Serial,
+};
 use crate::fault::engine::Change;
 use crate::fault::random::Stream;
 use crate::guard::{self, Group};
@@ -162,6 +164,7 @@ pub(super) fn start(
         num_queues: num_queues(blk.num_queues)?,
         writable,
         writeback: !options.writethrough.unwrap_or(false),
+        held_on_stop: HeldOnStop::Fail,
     };
     let point = Arc::new(fault_point(options, node, events)?);
     let filter = Arc::new(FaultFilter::new(node.store.node(), point.clone()));

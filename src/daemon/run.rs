@@ -103,11 +103,12 @@ fn serve(
         EventSink::new().map_err(|error| StartError::Host("events cannot be told", error))?;
     let daemon = Arc::new(daemon(events.clone()));
     // What needs privileges, and serves nobody yet.
+    plan.disks.iter().try_for_each(|disk| open_store(&daemon, disk))?;
     let monitors = OpenMonitors::open(&plan.monitors)?;
     let mut pidfile = plan.pidfile.as_deref().map(Pidfile::lock).transpose()?;
-    plan.disks.iter().try_for_each(|disk| open_store(&daemon, disk))?;
     plan.guard.engage()?;
     plan.disks.iter().try_for_each(|disk| show(&daemon, disk))?;
+    daemon.set_ready();
     let monitors = monitors.serve(daemon.clone(), events)?;
     pidfile.as_mut().map(Pidfile::write).transpose()?;
     say_ready(plan, &monitors);

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use super::late::Late;
 use super::stats::Stats;
 use crate::block::{Geometry, Node};
 use crate::errno::Errno;
@@ -81,6 +82,19 @@ pub struct DiskOptions {
     pub writable: bool,
     /// The cache shows as write-back when the guest starts (virtio `writeback`).
     pub writeback: bool,
+    /// What becomes of requests that a fault holds when their ring stops.
+    pub held_on_stop: HeldOnStop,
+}
+
+/// What becomes of requests that a fault holds when their ring stops and the front end stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HeldOnStop {
+    /// They fail with an I/O error.
+    #[default]
+    Fail,
+    /// They stay unanswered in the front end's log of requests in flight, and are held again when
+    /// the ring starts. Where the front end has no such log they fail.
+    Keep,
 }
 
 /// A request that the image or a fault failed.
@@ -114,6 +128,8 @@ pub struct Disk {
     /// Requests taken from the rings so far.
     ordinal_next: AtomicU64,
     connected: AtomicBool,
+    /// Workers of earlier sessions, or of rings that were stopped, that are still at the image.
+    pub(super) late: Late,
 }
 
 impl Disk {
@@ -129,6 +145,7 @@ impl Disk {
             offered,
             ordinal_next: AtomicU64::new(0),
             connected: AtomicBool::new(false),
+            late: Late::default(),
         }
     }
 
@@ -162,6 +179,11 @@ impl Disk {
 
     pub(super) fn node(&self) -> &Arc<dyn Node> {
         &self.node
+    }
+
+    /// Number no request from now on below this: an earlier process took those.
+    pub fn skip_ordinals_below(&self, ordinal: u64) {
+        self.ordinal_next.fetch_max(ordinal, Ordering::Relaxed);
     }
 
     pub(super) fn next_ordinal(&self) -> u64 {

@@ -15,6 +15,8 @@ mod control;
 mod dirty;
 mod disk;
 mod door;
+mod inflight;
+mod late;
 mod mapping;
 mod memory;
 mod patience;
@@ -27,7 +29,7 @@ mod wire;
 mod worker;
 
 pub use disk::{
-    BadSerial, Disk, DiskOptions, IoFailure, NUM_QUEUES_MAX, Observer, QUEUE_SIZE_MAX,
+    BadSerial, Disk, DiskOptions, HeldOnStop, IoFailure, NUM_QUEUES_MAX, Observer, QUEUE_SIZE_MAX,
     SERIAL_BYTES, Serial,
 };
 pub use door::{DoorError, Inherited};

@@ -3,15 +3,17 @@
 //! Knows: a started [`Ring`], a [`Channel`] of its own, and how to wait for either. Must not know:
 //! vhost-user. Invariants: the ring belongs to this thread alone while it is started, and the
 //! control thread talks to it by [`Change`]; every head that was taken gets one used entry, with
-//! no early return between the two, unless the front end is gone; what the image does not end in
-//! time when the ring stops is answered all the same, and its end is then not heard of.
+//! no early return between the two, unless the front end is gone; what an earlier worker took and
+//! did not answer is done before anything new, and nothing while one is still at the image; what
+//! the image does not end in time when the ring stops is answered all the same, and its end is
+//! then not heard of.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
@@ -19,11 +21,13 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::chain::walk;
 use super::control::Change;
-use super::disk::{Disk, IoFailure, QUEUE_SIZE_MAX};
+use super::disk::{Disk, HeldOnStop, IoFailure, QUEUE_SIZE_MAX};
+use super::inflight::{Recovered, Taken};
+use super::late;
 use super::memory::GuestMemory;
 use super::patience::Patience;
 use super::request::{Outcome, Parsed, Request, Terms, Used, What, parse};
-use super::ring::{Ring, RingSetup};
+use super::ring::{Mark, Ring, RingSetup};
 use super::stats::Ended;
 use crate::block::{Channel, Completion, Op, OpKind, Ticket};
 use crate::errno::Errno;
@@ -31,6 +35,8 @@ use crate::errno::Errno;
 /// How many bytes are asked of the image between two looks at what else there is to do. An image
 /// may do all of it at once.
 const ROUND_BYTES: u64 = 16 << 20;
+/// How long until another look whether late workers have left the image.
+const LATE_WAIT: Duration = Duration::from_millis(20);
 
 /// What a worker needs to start.
 #[derive(Debug)]
@@ -85,15 +91,33 @@ pub(super) struct Loop {
     _kick: File,
     heads: Vec<u16>,
     done: Vec<Completion>,
+    /// What an earlier worker took and did not answer; the first is the last here.
+    unfinished: Vec<Taken>,
+    /// What becomes of them.
+    redo: Redo,
+    /// Earlier workers that are still at the image.
+    late: Vec<Weak<()>>,
+}
+
+/// What becomes of requests that an earlier worker took and did not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Redo {
+    /// They are done, for the first time or again, which makes no difference to who waits for them.
+    Submit,
+    /// They fail, because some of them may have been answered.
+    Fail,
 }
 
 impl Loop {
     pub(super) fn new(setup: WorkerSetup, shared: Shared) -> io::Result<Self> {
         let queue = setup.ring.index;
         let size = usize::from(setup.ring.size);
-        let ring =
+        let (ring, recovered) =
             Ring::start(setup.ring, QUEUE_SIZE_MAX, &setup.memory).map_err(io::Error::other)?;
-        let channel = setup.disk.node().channel()?;
+        let (redo, unfinished) = unfinished(&setup.disk, queue, recovered);
+        let mut channel = setup.disk.node().channel()?;
+        let ordinals: Vec<u64> = unfinished.iter().map(|taken| taken.ordinal).collect();
+        channel.take_up(queue, if redo == Redo::Submit { &ordinals } else { &[] });
         let epoll = Epoll::new()?;
         // Edge-triggered, so that a kick needs no read and an odd descriptor cannot spin us.
         let edge = EventSet::IN | EventSet::EDGE_TRIGGERED;
@@ -105,7 +129,9 @@ impl Loop {
         for fd in channel.wake_fds() {
             watch(fd.as_raw_fd(), EventSet::IN, CHANNEL)?;
         }
+        shared.next_avail.store(ring.next_avail(), Ordering::Release);
         Ok(Self {
+            late: setup.disk.late.now(),
             disk: setup.disk,
             memory: setup.memory,
             ring,
@@ -126,6 +152,8 @@ impl Loop {
             _kick: setup.kick,
             heads: Vec::with_capacity(size),
             done: Vec::with_capacity(size),
+            unfinished,
+            redo,
         })
     }
 
@@ -161,8 +189,16 @@ impl Loop {
                     self.memory = memory;
                 }
                 Change::End(patience) => {
+                    while self.may_fetch() && !self.unfinished.is_empty() {
+                        self.finish();
+                    }
                     self.draining = Some(patience);
-                    self.channel.fail_held(Errno::EIO);
+                    let keeps = self.disk.options.held_on_stop == HeldOnStop::Keep;
+                    if self.ring.has_log() && (keeps || self.is_abandoned()) {
+                        self.channel.keep_held();
+                    } else {
+                        self.channel.fail_held(Errno::EIO);
+                    }
                 }
             }
             let _ = done.send(());
@@ -174,13 +210,22 @@ impl Loop {
     }
 
     fn may_fetch(&self) -> bool {
-        self.enabled && self.draining.is_none() && !self.is_abandoned() && self.ring.is_usable()
+        self.enabled
+            && self.draining.is_none()
+            && !self.is_abandoned()
+            && self.ring.is_usable()
+            && self.late.is_empty()
     }
 
     /// Take requests that are available, up to [`ROUND_BYTES`]. True if there was one.
     fn fetch(&mut self) -> bool {
+        self.late.retain(late::is_there);
         if !self.may_fetch() {
             return false;
+        }
+        if !self.unfinished.is_empty() {
+            self.finish();
+            return true;
         }
         let mut heads = std::mem::take(&mut self.heads);
         self.ring.fetch(&self.memory, &mut heads);
@@ -197,25 +242,51 @@ impl Loop {
         taken > 0
     }
 
+    /// Do what an earlier worker left undone, up to [`ROUND_BYTES`].
+    fn finish(&mut self) {
+        let mut asked_bytes = 0;
+        while asked_bytes < ROUND_BYTES
+            && !self.is_abandoned()
+            && let Some(Taken { head, ordinal }) = self.unfinished.pop()
+        {
+            asked_bytes += self.do_head(head, ordinal, Some(self.redo));
+        }
+    }
+
     /// Take one request from the ring: it is submitted, or answered at once. Tells how many bytes
     /// were asked of the image.
     fn take(&mut self, head: u16) -> u64 {
         let ordinal = self.disk.next_ordinal();
         if self.in_flight[usize::from(head)].is_some() {
-            self.refuse(head, &"the descriptor is in flight already");
+            self.refuse(head, Mark::Stays, &"the descriptor is in flight already");
             return 0;
         }
+        self.ring.take(head, ordinal);
+        self.do_head(head, ordinal, None)
+    }
+
+    /// Do what a head asks for that is marked as taken, now or by an earlier worker.
+    fn do_head(&mut self, head: u16, ordinal: u64, redo: Option<Redo>) -> u64 {
         let writeback = self.writeback.load(Ordering::Relaxed);
         let terms = Terms::of(self.features, writeback, self.disk.options.writeback);
         let indirect = self.ring.indirect();
         match walk(&self.memory, self.ring.table(), head, indirect) {
-            Err(bad) => self.refuse(head, &bad),
+            Err(bad) => self.refuse(head, Mark::Ends, &bad),
             Ok(chain) => match parse(&self.disk, terms, &self.memory, head, chain) {
-                Parsed::Submit(request, kind) => return self.submit(request, kind, ordinal),
+                Parsed::Submit(request, _) if redo == Some(Redo::Fail) => {
+                    self.answer(request, Outcome::Failed(Errno::EIO));
+                }
+                Parsed::Submit(request, kind) => {
+                    return self.submit(request, kind, ordinal, redo.is_some());
+                }
+                // A rule may have something to say about it.
+                Parsed::Answer(request, Outcome::Done) if request.what() == What::GetId => {
+                    return self.submit(request, OpKind::GetId, ordinal, redo.is_some());
+                }
                 Parsed::Answer(request, outcome) => self.answer(request, outcome),
                 Parsed::Refuse(used) => {
                     self.disk.stats.malformed.fetch_add(1, Ordering::Relaxed);
-                    self.push(used);
+                    self.push(used, Mark::Ends);
                 }
             },
         }
@@ -223,19 +294,23 @@ impl Loop {
     }
 
     /// Answer a head that no request can be made of: one used entry that claims nothing.
-    fn refuse(&mut self, head: u16, why: &dyn std::fmt::Display) {
+    fn refuse(&mut self, head: u16, mark: Mark, why: &dyn std::fmt::Display) {
         self.disk.stats.malformed.fetch_add(1, Ordering::Relaxed);
         log::debug!("queue {}: malformed chain at descriptor {head}: {why}", self.queue);
-        self.push(Used { head, bytes: 0 });
+        self.push(Used { head, bytes: 0 }, mark);
     }
 
-    fn submit(&mut self, request: Request, kind: OpKind, ordinal: u64) -> u64 {
+    fn submit(&mut self, request: Request, kind: OpKind, ordinal: u64, again: bool) -> u64 {
         let head = request.head();
         self.in_flight[usize::from(head)] = Some(request);
         self.in_flight_count += 1;
         let op = Op { ticket: Ticket(u64::from(head)), ordinal, queue: self.queue, kind };
         let bytes = op.io().bytes;
-        self.channel.submit(op);
+        if again {
+            self.channel.submit_again(op);
+        } else {
+            self.channel.submit(op);
+        }
         bytes
     }
 
@@ -256,6 +331,13 @@ impl Loop {
             }
         }
         self.done = done;
+        for ticket in self.channel.take_kept() {
+            let slot = usize::try_from(ticket.0).ok();
+            // No answer: it stays marked, and the next worker takes it up.
+            if slot.and_then(|slot| self.in_flight.get_mut(slot)?.take()).is_some() {
+                self.in_flight_count -= 1;
+            }
+        }
         any
     }
 
@@ -290,12 +372,12 @@ impl Loop {
             return;
         }
         let used = request.finish(outcome);
-        self.push(used);
+        self.push(used, Mark::Ends);
     }
 
-    fn push(&mut self, used: Used) {
+    fn push(&mut self, used: Used, mark: Mark) {
         if !self.is_abandoned() {
-            self.ring.push(&self.memory, used);
+            self.ring.push(&self.memory, used, mark);
         }
     }
 
@@ -326,11 +408,12 @@ impl Loop {
 
     fn wait(&mut self) {
         let mut events = [EpollEvent::default(); 8];
-        let timeout_ms = self.draining.map_or(-1, |patience| {
-            // Rounded up, so that something is over when it wakes us.
-            let left = patience.next(Instant::now()) + Duration::from_millis(1);
-            i32::try_from(left.as_millis()).unwrap_or(i32::MAX)
-        });
+        let late = (!self.late.is_empty()).then_some(LATE_WAIT);
+        // Rounded up, so that something is over when it wakes us.
+        let until = |patience: Patience| patience.next(Instant::now()) + Duration::from_millis(1);
+        let left = self.draining.map(until).into_iter().chain(late).min();
+        let timeout_ms =
+            left.map_or(-1, |left| i32::try_from(left.as_millis()).unwrap_or(i32::MAX));
         let ready = match self.epoll.wait(timeout_ms, &mut events) {
             Ok(ready) => ready,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
@@ -345,4 +428,38 @@ impl Loop {
             let _ = self.wake.read();
         }
     }
+}
+
+/// What a ring's log says must be done before anything new, the first at the end.
+fn unfinished(disk: &Disk, queue: u16, recovered: Recovered) -> (Redo, Vec<Taken>) {
+    let id = &disk.options.id;
+    let (redo, mut taken) = match recovered {
+        Recovered::Unused => (Redo::Submit, Vec::new()),
+        Recovered::Unanswered { taken, .. } => (Redo::Submit, taken),
+        Recovered::Contradicted { taken, .. } => {
+            log::error!(
+                "disk {id} queue {queue}: the used ring and the log of requests in flight contradict \
+                 each other: {} requests fail",
+                taken.len()
+            );
+            (Redo::Fail, taken)
+        }
+    };
+    if redo == Redo::Submit && !taken.is_empty() {
+        log::warn!(
+            "disk {id} queue {queue}: {} requests of an earlier connection are done again",
+            taken.len()
+        );
+        disk.stats.resubmitted.fetch_add(taken.len() as u64, Ordering::Relaxed);
+    }
+    let last = taken.iter().map(|taken| taken.ordinal).max();
+    disk.skip_ordinals_below(last.map_or(0, |last| last.saturating_add(1)));
+    if !disk.late.now().is_empty() {
+        log::warn!(
+            "disk {id} queue {queue}: an earlier connection's requests are still at the image: it \
+             waits for them"
+        );
+    }
+    taken.reverse();
+    (redo, taken)
 }

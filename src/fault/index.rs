@@ -1,12 +1,12 @@
 //! Which rules could match a request, without asking every rule.
 //!
-//! Knows: I/O types, queues, engine states and sector ranges of rules, by a number that says their
-//! order. Must
-//! not know: what rules do. Invariants: an index never changes, so queues may share it without a
+//! Knows: I/O types, queues, engine states, depths and sector ranges of rules, by a number that says
+//! their order. Must not know: what rules do, or time (`timetable`). Invariants: an index never changes, so queues may share it without a
 //! lock; what it leaves out cannot match (what it finds still has to be asked); a query costs
 //! O(log ranges + found).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use super::sectors::{SectorRange, SectorSet};
 use super::{Io, IoType, IoTypes};
@@ -14,15 +14,38 @@ use super::{Io, IoType, IoTypes};
 /// An index of rules, numbered in their order.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Index {
-    by_type: [ByType; IoType::ALL.len()],
+    by_type: [ByType; IoType::NAMED.len()],
 }
 
 /// What concerns one I/O type.
 #[derive(Debug, Clone, Default)]
 struct ByType {
-    /// Rules for any sector, by the queue and the engine state they want.
-    anywhere: BTreeMap<(Option<u16>, Option<i32>), Vec<u32>>,
+    /// Rules for any sector, with the depth each wants, in rising order of both.
+    anywhere: BTreeMap<Bucket, Vec<(u32, u32)>>,
+    /// Where there are rules for any sector that have a schedule: `timetable` knows them.
+    scheduled: BTreeSet<Bucket>,
     ranges: Ranges,
+}
+
+/// The queue and the engine state that a rule wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Bucket {
+    queue: Option<u16>,
+    state: Option<i32>,
+}
+
+impl Bucket {
+    /// Those in which the rules for a request of this queue in this state are.
+    pub(super) fn of(queue: u16, state: i32) -> [Self; 4] {
+        let (queue, state) = (Some(queue), Some(state));
+        [(None, None), (None, state), (queue, None), (queue, state)]
+            .map(|(queue, state)| Self { queue, state })
+    }
+
+    /// All of a queue's, whatever the state.
+    fn of_queue(queue: Option<u16>) -> RangeInclusive<Self> {
+        Self { queue, state: None }..=Self { queue, state: Some(i32::MAX) }
+    }
 }
 
 /// What an index needs to know about a rule.
@@ -32,8 +55,17 @@ pub(super) struct Reach<'a> {
     pub(super) iotypes: IoTypes,
     pub(super) queue: Option<u16>,
     pub(super) state: Option<i32>,
+    /// The fewest requests in flight; 0 where that is no condition.
+    pub(super) depth_min: u32,
+    pub(super) is_scheduled: bool,
     /// Empty: any sector, or none.
     pub(super) sectors: &'a SectorSet,
+}
+
+impl Reach<'_> {
+    pub(super) fn bucket(&self) -> Bucket {
+        Bucket { queue: self.queue, state: self.state }
+    }
 }
 
 impl<'a> FromIterator<Reach<'a>> for Index {
@@ -43,21 +75,27 @@ impl<'a> FromIterator<Reach<'a>> for Index {
         for rule in rules {
             for iotype in rule.iotypes.iter() {
                 let by_type = &mut index.by_type[iotype as usize];
-                if rule.sectors.is_empty() {
-                    by_type.anywhere.entry((rule.queue, rule.state)).or_default().push(rule.number);
+                if rule.sectors.is_empty() && rule.is_scheduled {
+                    by_type.scheduled.insert(rule.bucket());
+                } else if rule.sectors.is_empty() {
+                    let rules = by_type.anywhere.entry(rule.bucket()).or_default();
+                    rules.push((rule.depth_min, rule.number));
                 }
                 for range in rule.sectors.ranges() {
                     by_type.ranges.add(*range, rule.number, rule.queue);
                 }
             }
         }
-        index.by_type.iter_mut().for_each(|by_type| by_type.ranges.build());
+        for by_type in &mut index.by_type {
+            by_type.ranges.build();
+            by_type.anywhere.values_mut().for_each(|rules| rules.sort_unstable());
+        }
         index
     }
 }
 
 impl Index {
-    /// Whether some rule could match in some engine state.
+    /// Whether some rule could match in some engine state, at some depth and time.
     pub(super) fn any(&self, io: &Io) -> bool {
         let by_type = &self.by_type[io.iotype as usize];
         by_type.any_anywhere(io.queue)
@@ -65,10 +103,11 @@ impl Index {
                 .is_some_and(|range| by_type.ranges.any(range, io.queue))
     }
 
-    /// The rules that could match in this engine state, in order.
-    pub(super) fn find(&self, io: &Io, state: i32) -> Vec<u32> {
+    /// The rules that could match in this engine state and at this depth, in order, but for those
+    /// about any sector that have a schedule.
+    pub(super) fn find(&self, io: &Io, state: i32, depth: u32) -> Vec<u32> {
         let by_type = &self.by_type[io.iotype as usize];
-        let mut found: Vec<u32> = by_type.anywhere(io.queue, state).copied().collect();
+        let mut found: Vec<u32> = by_type.anywhere(io.queue, state, depth).collect();
         if let Some(range) = SectorRange::of_bytes(io.offset_bytes, io.bytes) {
             by_type.ranges.each(range, io.queue, &mut |number| {
                 found.push(number);
@@ -82,23 +121,28 @@ impl Index {
 
     /// Whether no request could match.
     pub(super) fn is_empty(&self) -> bool {
-        self.by_type.iter().all(|by| by.anywhere.is_empty() && by.ranges.nodes.is_empty())
+        self.by_type.iter().all(|by| {
+            by.anywhere.is_empty() && by.scheduled.is_empty() && by.ranges.nodes.is_empty()
+        })
     }
 }
 
 impl ByType {
     fn any_anywhere(&self, queue: u16) -> bool {
         [None, Some(queue)].into_iter().any(|queue| {
-            self.anywhere.range((queue, None)..=(queue, Some(i32::MAX))).next().is_some()
+            self.anywhere.range(Bucket::of_queue(queue)).next().is_some()
+                || self.scheduled.range(Bucket::of_queue(queue)).next().is_some()
         })
     }
 
-    fn anywhere(&self, queue: u16, state: i32) -> impl Iterator<Item = &u32> {
-        let (queue, state) = (Some(queue), Some(state));
-        [(None, None), (None, state), (queue, None), (queue, state)]
+    fn anywhere(&self, queue: u16, state: i32, depth: u32) -> impl Iterator<Item = u32> {
+        Bucket::of(queue, state)
             .into_iter()
-            .filter_map(|key| self.anywhere.get(&key))
-            .flatten()
+            .filter_map(|bucket| self.anywhere.get(&bucket))
+            .flat_map(move |rules| {
+                let deep_enough = rules.partition_point(|(depth_min, _)| *depth_min <= depth);
+                rules[..deep_enough].iter().map(|(_, number)| *number)
+            })
     }
 }
 
@@ -180,9 +224,9 @@ mod tests {
 
     use super::*;
 
-    type Plain = (IoTypes, Option<u16>, Option<i32>, SectorSet);
+    type Plain = (IoTypes, Option<u16>, Option<i32>, u32, SectorSet);
 
-    fn matches((iotypes, queue, _, sectors): &Plain, io: &Io) -> bool {
+    fn matches((iotypes, queue, _, _, sectors): &Plain, io: &Io) -> bool {
         iotypes.contains(io.iotype)
             && queue.is_none_or(|queue| queue == io.queue)
             && (sectors.is_empty()
@@ -193,11 +237,13 @@ mod tests {
     fn index_of(rules: &[Plain]) -> Index {
         (0..)
             .zip(rules)
-            .map(|(number, (iotypes, queue, state, sectors))| Reach {
+            .map(|(number, (iotypes, queue, state, depth_min, sectors))| Reach {
                 number,
                 iotypes: *iotypes,
                 queue: *queue,
                 state: *state,
+                depth_min: *depth_min,
+                is_scheduled: false,
                 sectors,
             })
             .collect()
@@ -205,15 +251,16 @@ mod tests {
 
     fn rule() -> impl Strategy<Value = Plain> {
         let ranges = proptest::collection::vec((0_u64..2000, 0_u64..20), 0..4);
-        let types = proptest::collection::vec(0_usize..5, 1..4);
+        let types = proptest::collection::vec(0_usize..6, 1..4);
         let state = proptest::option::of(0_i32..3);
-        (types, proptest::option::of(0_u16..3), state, ranges).prop_map(
-            |(types, queue, state, ranges)| {
+        (types, proptest::option::of(0_u16..3), state, 0_u32..4, ranges).prop_map(
+            |(types, queue, state, depth_min, ranges)| {
                 let range = |(first, more)| SectorRange::new(first, first + more);
                 (
-                    types.into_iter().map(|place| IoType::ALL[place]).collect(),
+                    types.into_iter().map(|place| IoType::NAMED[place]).collect(),
                     queue,
                     state,
+                    depth_min,
                     ranges.into_iter().filter_map(range).collect(),
                 )
             },
@@ -221,10 +268,10 @@ mod tests {
     }
 
     fn io() -> impl Strategy<Value = Io> {
-        (0_usize..5, 0_u64..2000, 0_u64..40, 0_u16..3).prop_map(
+        (0_usize..6, 0_u64..2000, 0_u64..40, 0_u16..3).prop_map(
             |(place, sector, sectors, queue)| {
-                let iotype = IoType::ALL[place];
-                let sectors = if iotype == IoType::Flush { 0 } else { sectors };
+                let iotype = IoType::NAMED[place];
+                let sectors = if iotype.has_sectors() { sectors } else { 0 };
                 Io { iotype, offset_bytes: sector * 512, bytes: sectors * 512, ordinal: 0, queue }
             },
         )
@@ -236,14 +283,15 @@ mod tests {
             let scan: Vec<(u32, &Plain)> =
                 (0..).zip(rules).filter(|(_, rule)| matches(rule, io)).collect();
             assert_eq!(index.any(io), !scan.is_empty(), "{io:?}");
-            for state in 0..3 {
-                // A rule for a range is found whatever its state, and asked.
-                let here = |(_, _, wanted, sectors): &Plain| {
-                    !sectors.is_empty() || wanted.is_none_or(|wanted| wanted == state)
+            for (state, depth) in (0..3).zip([3, 1, 2]) {
+                // A rule for a range is found whatever its state and depth, and asked.
+                let here = |(_, _, wanted, depth_min, sectors): &Plain| {
+                    let met = wanted.is_none_or(|wanted| wanted == state) && *depth_min <= depth;
+                    !sectors.is_empty() || met
                 };
                 let scan: Vec<u32> =
                     scan.iter().filter(|(_, rule)| here(rule)).map(|(number, _)| *number).collect();
-                assert_eq!(index.find(io, state), scan, "{io:?}");
+                assert_eq!(index.find(io, state, depth), scan, "{io:?}");
             }
         }
     }

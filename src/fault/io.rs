@@ -2,8 +2,10 @@
 
 use std::fmt;
 
-/// What a request does. The words are QEMU's `BlkdebugIOType`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+use serde::{Deserialize, Serialize};
+
+/// What a request does. The words are QEMU's `BlkdebugIOType`, and get-id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum IoType {
     /// `VIRTIO_BLK_T_IN`.
     Read,
@@ -15,12 +17,18 @@ pub enum IoType {
     Discard,
     /// `VIRTIO_BLK_T_WRITE_ZEROES`.
     WriteZeroes,
+    /// `VIRTIO_BLK_T_GET_ID`: met by those rules only that name it. It never gets to an image.
+    GetId,
 }
 
 impl IoType {
-    /// Every type, in the order of the statistics.
+    /// Every type that an image is asked for, in the order of the statistics: what is meant where
+    /// no type is named.
     pub const ALL: [Self; 5] =
         [Self::Read, Self::Write, Self::Flush, Self::Discard, Self::WriteZeroes];
+    /// Every type that a rule may name.
+    pub const NAMED: [Self; 6] =
+        [Self::Read, Self::Write, Self::Flush, Self::Discard, Self::WriteZeroes, Self::GetId];
 
     /// The name that operators use.
     #[must_use]
@@ -31,7 +39,14 @@ impl IoType {
             Self::Flush => "flush",
             Self::Discard => "discard",
             Self::WriteZeroes => "write-zeroes",
+            Self::GetId => "get-id",
         }
+    }
+
+    /// Whether such a request is about sectors.
+    #[must_use]
+    pub fn has_sectors(self) -> bool {
+        !matches!(self, Self::Flush | Self::GetId)
     }
 
     fn bit(self) -> u8 {
@@ -40,11 +55,12 @@ impl IoType {
 }
 
 /// A set of request types.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(from = "Vec<IoType>", into = "Vec<IoType>")]
 pub struct IoTypes(u8);
 
 impl IoTypes {
-    /// Every type.
+    /// [`IoType::ALL`], so all but get-id.
     pub const ALL: Self = Self(0b1_1111);
 
     /// Whether the set has this type.
@@ -53,9 +69,9 @@ impl IoTypes {
         self.0 & iotype.bit() != 0
     }
 
-    /// The members, in the order of [`IoType::ALL`].
+    /// The members, in the order of [`IoType::NAMED`].
     pub fn iter(self) -> impl Iterator<Item = IoType> {
-        IoType::ALL.into_iter().filter(move |iotype| self.contains(*iotype))
+        IoType::NAMED.into_iter().filter(move |iotype| self.contains(*iotype))
     }
 
     /// Whether the set has no member.
@@ -71,6 +87,18 @@ impl FromIterator<IoType> for IoTypes {
     }
 }
 
+impl From<Vec<IoType>> for IoTypes {
+    fn from(iotypes: Vec<IoType>) -> Self {
+        iotypes.into_iter().collect()
+    }
+}
+
+impl From<IoTypes> for Vec<IoType> {
+    fn from(iotypes: IoTypes) -> Self {
+        iotypes.iter().collect()
+    }
+}
+
 impl fmt::Debug for IoTypes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.iter()).finish()
@@ -78,7 +106,7 @@ impl fmt::Debug for IoTypes {
 }
 
 /// A request as the engine sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Io {
     /// What it does.
     pub iotype: IoType,

@@ -4,12 +4,14 @@
 //! which a state outranks, or when a state was entered. Invariant: a state that exists can be
 //! left, and every request it holds has a way back.
 
+use serde::{Deserialize, Serialize};
+
 use super::slow::Profile;
 use super::{Io, IoType, IoTypes};
 use crate::errno::Errno;
 
 /// The states' names, as operators write them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum DiskStateName {
     /// An ordinary disk.
     None,
@@ -45,7 +47,7 @@ impl DiskStateName {
 }
 
 /// A state with its options.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub enum DiskState {
     /// An ordinary disk: rules decide.
     #[default]
@@ -132,7 +134,7 @@ impl DiskState {
             Self::ReadOnly { .. } => {
                 matches!(io.iotype, IoType::Write | IoType::Discard | IoType::WriteZeroes)
             }
-            Self::Offline => true,
+            Self::Offline => io.iotype != IoType::GetId,
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod random;
 pub mod rule;
 mod sectors;
 pub mod slow;
+mod timetable;
 
 pub use io::{Io, IoType, IoTypes};
 pub use rule::{NoPayload, Payload};

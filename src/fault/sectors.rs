@@ -6,11 +6,14 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// Bytes of a sector: virtio-blk's and blkdebug's unit.
 pub const SECTOR_BYTES: u64 = 512;
 
 /// Sectors from `first` to `last`, both included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct SectorRange {
     first: u64,
     last: u64,
@@ -91,7 +94,8 @@ impl FromStr for SectorRange {
 }
 
 /// A set of sectors.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<SectorRange>", into = "Vec<SectorRange>")]
 pub struct SectorSet(Vec<SectorRange>);
 
 impl FromIterator<SectorRange> for SectorSet {
@@ -160,6 +164,32 @@ impl SectorSet {
         }
         self.0 = left;
         removed
+    }
+}
+
+impl TryFrom<String> for SectorRange {
+    type Error = BadRange;
+
+    fn try_from(text: String) -> Result<Self, BadRange> {
+        text.parse()
+    }
+}
+
+impl From<SectorRange> for String {
+    fn from(range: SectorRange) -> Self {
+        range.to_string()
+    }
+}
+
+impl From<Vec<SectorRange>> for SectorSet {
+    fn from(ranges: Vec<SectorRange>) -> Self {
+        ranges.into_iter().collect()
+    }
+}
+
+impl From<SectorSet> for Vec<SectorRange> {
+    fn from(set: SectorSet) -> Self {
+        set.0
     }
 }
 

@@ -32,7 +32,7 @@ pub use crate::qapi::CommandSpec;
 
 pub use address::{Address, BadAddress};
 pub use listener::MonitorError;
-pub use outbox::{EventSink, Reply};
+pub use outbox::{EventSink, Listener, Reply};
 pub use threads::{Monitors, OpenMonitors};
 pub use token::{Token, TokenError};
 

@@ -4,7 +4,7 @@
 //! clients are. Invariants: nobody who says something ever waits for a client; what was said first
 //! leaves first; every command is answered, even if its answer is forgotten.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::io;
 use std::mem;
@@ -50,6 +50,8 @@ struct State {
     events: usize,
     events_lost: u64,
     throttle: Throttle,
+    /// Clients that are connected.
+    clients: BTreeSet<u64>,
     stopping: bool,
 }
 
@@ -96,6 +98,16 @@ impl Outbox {
             look_again: state.throttle.next_end(),
             stopping: state.stopping,
         }
+    }
+
+    /// A client has come.
+    pub(super) fn enter(&self, client: u64) {
+        self.lock().clients.insert(client);
+    }
+
+    /// A client has gone: nobody reads what it is told.
+    pub(super) fn leave(&self, client: u64) {
+        self.lock().clients.remove(&client);
     }
 
     /// Ask the writing thread to say what is left and end.
@@ -193,10 +205,31 @@ impl Reply {
         self.answer(result);
     }
 
+    /// Who waits for it.
+    #[must_use]
+    pub fn listener(&self) -> Listener {
+        Listener { outbox: self.outbox.clone(), client: self.client }
+    }
+
     fn answer(&mut self, result: Result<Value, QmpError>) {
         self.sent = true;
         let (client, in_band, id) = (self.client, self.in_band, self.id.take());
         self.outbox.answer(Answer { client, in_band, id, result });
+    }
+}
+
+/// The client that waits for a reply.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    outbox: Arc<Outbox>,
+    client: u64,
+}
+
+impl Listener {
+    /// Whether it is still connected: else nobody misses the reply.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        self.outbox.lock().clients.contains(&self.client)
     }
 }
 

@@ -184,6 +184,7 @@ impl Server {
 
     fn remove(&mut self, token: u64, ended: &Ended) {
         let Some(connection) = self.clients.remove(&token) else { return };
+        self.shared.outbox.leave(token);
         if let Ended::Dropped(why) = ended {
             self.tell(&format!("monitor client dropped: {why}"));
         }
@@ -247,6 +248,7 @@ impl Server {
             return;
         }
         self.clients.insert(token, connection);
+        self.shared.outbox.enter(token);
         self.serve(token, |_| Ok(()));
     }
 

@@ -25,7 +25,8 @@ fn io(iotype: IoType, sector: u64, ordinal: u64) -> Io {
 }
 
 fn request(io: Io) -> Request<'static> {
-    Request { io, now_ns: io.ordinal * 1000, depth: 1, payload: &NoPayload }
+    let depth = u32::try_from(io.ordinal * 7 % 5).expect("below 5") + 1;
+    Request { io, now_ns: io.ordinal * 1000, depth, payload: &NoPayload }
 }
 
 fn trigger() -> impl Strategy<Value = Trigger> {
@@ -34,24 +35,29 @@ fn trigger() -> impl Strategy<Value = Trigger> {
     let counts = (0_u64..3, 1_u64..4, prop::option::of(1_u64..5));
     let chance = prop::option::of(1_u32..100);
     let schedule = prop::option::of((0_u64..5000, 1_u64..9000, 1_u64..9000));
-    (types, ranges, prop::option::of(0_u16..2), counts, chance, schedule).prop_map(
-        |(types, ranges, queue, (skip, every, times), chance, schedule)| Trigger {
-            iotypes: types.into_iter().map(|place| IoType::ALL[place]).collect(),
-            sectors: ranges
-                .into_iter()
-                .filter_map(|(first, more)| SectorRange::new(first, first + more))
-                .collect(),
-            queue,
-            skip,
-            every,
-            times,
-            probability: chance.and_then(|of_100| Share::new(f64::from(of_100) / 100.0).ok()),
-            schedule: schedule.map(|(start_ns, up, down)| Schedule {
-                start_ns,
-                up_down_ns: Some((up, down)),
-                ..Schedule::default()
-            }),
-            ..Trigger::default()
+    let moment = (prop::option::of(1_i32..3), prop::option::of(1_u32..6), schedule);
+    (types, ranges, prop::option::of(0_u16..2), counts, chance, moment).prop_map(
+        |(types, ranges, queue, (skip, every, times), chance, (state, depth_min, schedule))| {
+            Trigger {
+                iotypes: types.into_iter().map(|place| IoType::ALL[place]).collect(),
+                sectors: ranges
+                    .into_iter()
+                    .filter_map(|(first, more)| SectorRange::new(first, first + more))
+                    .collect(),
+                queue,
+                state,
+                depth_min,
+                skip,
+                every,
+                times,
+                probability: chance.and_then(|of_100| Share::new(f64::from(of_100) / 100.0).ok()),
+                schedule: schedule.map(|(start_ns, up, down)| Schedule {
+                    start_ns,
+                    up_down_ns: Some((up, down)),
+                    ..Schedule::default()
+                }),
+                ..Trigger::default()
+            }
         },
     )
 }
@@ -138,8 +144,10 @@ struct Naive {
 }
 
 impl Naive {
-    fn hits(&mut self, io: &Io, now_ns: u64) -> bool {
-        let Trigger { iotypes, sectors, queue, schedule, skip, every, times, .. } = &self.trigger;
+    fn hits(&mut self, request: &Request<'_>, engine_state: i32) -> bool {
+        let Request { io, now_ns, depth, .. } = request;
+        let Trigger { iotypes, sectors, queue, state, depth_min, schedule, .. } = &self.trigger;
+        let Trigger { skip, every, times, .. } = &self.trigger;
         let (first, end) = (io.offset_bytes / 512, (io.offset_bytes + io.bytes) / 512);
         let touches = sectors.is_empty()
             || (first..end).any(|sector| {
@@ -150,11 +158,14 @@ impl Naive {
             });
         let in_force = schedule.is_none_or(|Schedule { start_ns, up_down_ns, .. }| {
             let (up, down) = up_down_ns.expect("made with one");
-            now_ns >= start_ns && (now_ns - start_ns) % (up + down) >= up
+            *now_ns >= start_ns && (now_ns - start_ns) % (up + down) >= up
         });
         let left = times.is_none_or(|times| self.hits < times);
         let right_queue = queue.is_none_or(|queue| queue == io.queue);
-        if !(left && iotypes.contains(io.iotype) && touches && in_force && right_queue) {
+        let right_state = state.is_none_or(|state| state == engine_state);
+        let deep_enough = depth_min.is_none_or(|depth_min| *depth >= depth_min);
+        let right_moment = in_force && right_state && deep_enough;
+        if !(left && iotypes.contains(io.iotype) && touches && right_moment && right_queue) {
             return false;
         }
         self.met += 1;
@@ -187,9 +198,13 @@ proptest! {
         for (ordinal, (place, sector)) in (0..).zip(asked) {
             let io = io(IoType::ALL[place], sector, ordinal);
             let request = request(io);
-            let first = naive.iter_mut().find_map(|(name, naive)| {
-                naive.hits(&io, request.now_ns).then(|| name.clone())
-            });
+            let state = i32::from(ordinal / 20 % 2 == 1) + 1;
+            if ordinal % 20 == 0 {
+                let _ = engine.configure(vec![Change::SetEngineState(state)], 0).expect("a state");
+            }
+            let first = naive
+                .iter_mut()
+                .find_map(|(name, naive)| naive.hits(&request, state).then(|| name.clone()));
             let expected = first
                 .map_or(Verdict::Pass, |name| Verdict::Fail(Errno::EIO, Cause::Rule(name)));
             prop_assert_eq!(engine.decide(&request).verdict, expected, "{:?}", io);

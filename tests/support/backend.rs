@@ -35,6 +35,7 @@ pub fn options(num_queues: u16) -> DiskOptions {
         num_queues,
         writable: true,
         writeback: true,
+        held_on_stop: blkfault::export::HeldOnStop::Fail,
     }
 }
 

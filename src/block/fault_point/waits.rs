@@ -14,15 +14,18 @@ use super::held::HeldReport;
 #[error("no request was held there in time")]
 pub struct TimedOut;
 
-type Tell = Box<dyn FnOnce(Result<HeldReport, TimedOut>) + Send>;
+pub(super) type Tell = Box<dyn FnOnce(Result<HeldReport, TimedOut>) + Send>;
+/// Whether whoever is to be told still listens. Called under locks: must not block.
+pub(super) type Listens = Box<dyn Fn() -> bool + Send>;
 
 struct Waiter {
     tag: String,
     deadline: Option<Instant>,
+    listens: Listens,
     tell: Tell,
 }
 
-/// Most who wait on a disk: whoever waits without a deadline and goes away is not missed.
+/// Most who wait on a disk. Those who went away make room.
 const WAITING_MAX: usize = 1000;
 
 /// Everyone who waits on a disk.
@@ -37,6 +40,8 @@ struct State {
     waiting: Vec<Waiter>,
     /// To be told by the thread.
     met: Vec<(Waiter, HeldReport)>,
+    /// Went away, and are to be told so by the thread.
+    gone: Vec<Waiter>,
     /// Whether the thread exists.
     is_served: bool,
     closed: bool,
@@ -48,14 +53,25 @@ impl Waits {
     }
 
     /// Have somebody told when a request is held at a tag, or when time is over.
-    pub(super) fn add(this: &Arc<Self>, tag: &str, deadline: Option<Instant>, tell: Tell) {
+    pub(super) fn add(
+        this: &Arc<Self>,
+        tag: &str,
+        deadline: Option<Instant>,
+        listens: Listens,
+        tell: Tell,
+    ) {
         let mut state = this.lock();
+        let (waiting, gone): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut state.waiting).into_iter().partition(|waiter| (waiter.listens)());
+        state.waiting = waiting;
+        // The thread tells them as it tells others, in vain.
+        state.gone.extend(gone);
         if state.waiting.len() >= WAITING_MAX {
             drop(state);
             log::warn!("more than {WAITING_MAX} wait for held requests: one more is told at once");
             return tell(Err(TimedOut));
         }
-        state.waiting.push(Waiter { tag: tag.to_owned(), deadline, tell });
+        state.waiting.push(Waiter { tag: tag.to_owned(), deadline, listens, tell });
         if !state.is_served {
             let waits = this.clone();
             let name = "fault/waits".to_owned();
@@ -102,8 +118,9 @@ impl Waits {
             let is_late = |waiter: &Waiter| waiter.deadline.is_some_and(|at| at <= now);
             let (met, closed) = (std::mem::take(&mut state.met), state.closed);
             let all = std::mem::take(&mut state.waiting);
-            let (late, waiting): (Vec<_>, Vec<_>) =
+            let (mut late, waiting): (Vec<_>, Vec<_>) =
                 all.into_iter().partition(|waiter| closed || is_late(waiter));
+            late.append(&mut state.gone);
             state.waiting = waiting;
             if !met.is_empty() || !late.is_empty() {
                 drop(state);

@@ -50,6 +50,11 @@ pub(super) fn cannot_resume() -> String {
     format!("Could not resume request: {NOT_FOUND}\r\n")
 }
 
+/// What QEMU prints when it cannot set a breakpoint, with a reason of ours.
+pub(super) fn cannot_break(why: &dyn std::fmt::Display) -> String {
+    format!("Could not set a breakpoint: {why}\r\n")
+}
+
 /// What QEMU prints when there is no such breakpoint.
 pub(super) fn cannot_remove(tag: &str) -> String {
     format!("Could not remove a breakpoint {tag}: {NOT_FOUND}\r\n")

@@ -20,10 +20,11 @@ use std::time::{Duration, Instant};
 
 use self::hmp::{IoCommand, Line};
 use super::{Answer, Daemon, Outcome};
-use crate::block::{FaultPoint, HeldCause, HeldReport, Resume, TimedOut, Which};
+use crate::block::{FaultPoint, HeldCause, HeldReport, Released, Resume, TimedOut, Which};
 use crate::fault::blkdebug::Rules;
 use crate::fault::engine::{Cause, Change, Engine, Place};
 use crate::fault::rule::{Effect, RuleName, TAG_BYTES_MAX};
+use crate::monitor::Listener;
 use crate::qapi::types::{
     BlockFaultAction, BlockFaultActionVariant, BlockFaultAdded, BlockFaultBlkdebugAddArguments,
     BlockFaultBreakArguments, BlockFaultEffectBreak, BlockFaultEngineStateSetArguments,
@@ -354,7 +355,8 @@ impl Daemon {
         if let Which::Ordinals(ordinals) = &which {
             held::check_ordinals(ordinals, &point.held())?;
         }
-        Ok(BlockFaultResumed { resumed: point.resume(&which, action) as u64 })
+        let Released { reached, gone } = point.resume(&which, action);
+        Ok(BlockFaultResumed { resumed: gone as u64, reached: reached as u64 })
     }
 
     pub(super) fn fault_wait(&self, arguments: &BlockFaultWaitArguments) -> Outcome<Answer> {
@@ -366,7 +368,8 @@ impl Daemon {
         }
         Ok(Answer::Later(Box::new(move |reply| {
             let told_tag = tag.clone();
-            wait(&point, &tag, timeout, move |result| {
+            let listener = reply.listener();
+            wait(&point, &tag, timeout, listener, move |result| {
                 let held = result.map(|report| held::render(&report));
                 reply.send(
                     held.map(|held| held.to_value()).map_err(|_| nobody_came(&told_tag, timeout)),
@@ -387,12 +390,13 @@ impl Daemon {
         };
         match command {
             IoCommand::Break { event, tag } => {
-                self.change_once(&disk, Change::SetBreakpoint { event, tag: tag.into() })?;
-                said(String::new())
+                let set = self.change_once(&disk, Change::SetBreakpoint { event, tag: tag.into() });
+                said(set.map_or_else(|error| hmp::cannot_break(&error), |()| String::new()))
             }
             IoCommand::WaitBreak(tag) => Ok(Answer::Later(Box::new(move |reply| {
                 let told_tag = tag.clone();
-                wait(&point, &tag, None, move |result| {
+                let listener = reply.listener();
+                wait(&point, &tag, None, listener, move |result| {
                     let text = result.map(|_| hmp::suspended(&told_tag));
                     reply.send(
                         text.map(|text| text.to_value()).map_err(|_| nobody_came(&told_tag, None)),
@@ -400,7 +404,8 @@ impl Daemon {
                 });
             }))),
             IoCommand::Resume(tag) => {
-                match point.resume(&Which::NewestAt(tag.clone()), Resume::Run) {
+                // One that other tags hold as well is resumed all the same, as in QEMU.
+                match point.resume(&Which::NewestAt(tag.clone()), Resume::Run).reached {
                     0 => said(hmp::cannot_resume()),
                     _ => said(hmp::resuming(&tag)),
                 }
@@ -429,18 +434,18 @@ fn wait(
     point: &FaultPoint,
     tag: &str,
     timeout: Option<Duration>,
+    listener: Listener,
     tell: impl FnOnce(Result<HeldReport, TimedOut>) + Send + 'static,
 ) {
     // A time that no clock can tell is for ever.
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-    point.on_held(tag, deadline, Box::new(tell));
+    point.on_held(tag, deadline, Box::new(move || listener.is_there()), Box::new(tell));
 }
 
+/// How long that was is the client's to tell: it may have asked for what was left of a longer time.
 fn nobody_came(tag: &str, timeout: Option<Duration>) -> QmpError {
     QmpError::generic(match timeout {
-        Some(timeout) => {
-            format!("No request was held at '{tag}' within {} s", timeout.as_secs_f64())
-        }
+        Some(_) => format!("No request was held at '{tag}' in time"),
         None => format!("No request was held at '{tag}' before the disk was gone"),
     })
 }

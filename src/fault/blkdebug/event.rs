@@ -6,10 +6,12 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 macro_rules! events {
     ($($variant:ident $name:literal $raised:literal),* $(,)?) => {
         /// A point of a request's life inside QEMU's block layer (`BlkdebugEvent`).
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
         #[allow(missing_docs)] // The names are the documentation: they are QEMU's.
         pub enum Event { $($variant),* }
 

@@ -3,6 +3,8 @@
 //! Knows: the checks of `blkdebug_open` and their message. Must not know: rules. Invariant: every
 //! limit is a multiple of what it has to be a multiple of, so [`plan`](super::plan) can divide.
 
+use serde::{Deserialize, Serialize};
+
 /// The size options as an operator gives them, in bytes; 0 is "as the image has it".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LimitOptions {
@@ -34,7 +36,8 @@ pub struct BadLimit {
 }
 
 /// Limits that hold together. All in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "[u64; 6]", into = "[u64; 6]")]
 pub struct Limits {
     align: u64,
     max_transfer: u64,
@@ -128,6 +131,32 @@ fn multiple(option: &'static str, value: u64, unit: u64) -> Result<(), BadLimit>
         return Err(BadLimit { option, value });
     }
     Ok(())
+}
+
+impl TryFrom<[u64; 6]> for Limits {
+    type Error = BadLimit;
+
+    fn try_from(written: [u64; 6]) -> Result<Self, BadLimit> {
+        let [align, max_transfer, zero_align, max_write_zero, discard_align, max_discard] = written;
+        let options = LimitOptions { align, ..LimitOptions::default() };
+        Self::new(&options, 1)?;
+        let units = [("opt-write-zero", zero_align), ("opt-discard", discard_align)];
+        if let Some((option, value)) =
+            units.into_iter().find(|(_, unit)| !(1..INT_MAX).contains(unit))
+        {
+            return Err(BadLimit { option, value });
+        }
+        let align = align.max(1);
+        Ok(Self { align, max_transfer, zero_align, max_write_zero, discard_align, max_discard })
+    }
+}
+
+impl From<Limits> for [u64; 6] {
+    fn from(limits: Limits) -> Self {
+        let Limits { align, max_transfer, zero_align, max_write_zero, discard_align, max_discard } =
+            limits;
+        [align, max_transfer, zero_align, max_write_zero, discard_align, max_discard]
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::event::Event;
 use super::rule::{InjectError, Rules, SetState};
 use crate::errno::Errno;
@@ -17,7 +19,7 @@ use crate::fault::IoType;
 type Number = u32;
 
 /// A rule of the set with what it did.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Cell {
     rule: InjectError,
     hits: u64,
@@ -49,7 +51,7 @@ struct Group {
 }
 
 /// The rules that are armed: of this event and state, and of this event and any state.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Armed {
     event: Event,
     state: i32,
@@ -58,7 +60,8 @@ struct Armed {
 }
 
 /// blkdebug's memory.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(from = "Written", into = "Written")]
 pub(in crate::fault) struct Machine {
     state: i32,
     cells: Vec<Cell>,
@@ -245,6 +248,38 @@ impl Group {
             .map(|(_, number)| *number)
             .min();
         anywhere.into_iter().chain(at).min()
+    }
+}
+
+/// What is written down of a machine; the rest follows from it.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    state: i32,
+    cells: Vec<Cell>,
+    set_state: Vec<SetState>,
+    breakpoints: Vec<(Event, Arc<str>)>,
+    armed: Option<Armed>,
+}
+
+impl From<Written> for Machine {
+    fn from(written: Written) -> Self {
+        let Written { state, cells, set_state, breakpoints, armed } = written;
+        let inject_error = cells.iter().map(|cell| cell.rule.clone()).collect();
+        let mut machine = Self::default();
+        machine.add(Rules { inject_error, set_state, ..Rules::default() });
+        for (number, cell) in (0..).zip(&cells).filter(|(_, cell)| cell.gone) {
+            if let Some(group) = machine.groups.get_mut(&(cell.rule.event, cell.rule.state)) {
+                group.remove(number, &cell.rule);
+            }
+        }
+        Self { state, cells, breakpoints, armed, ..machine }
+    }
+}
+
+impl From<Machine> for Written {
+    fn from(machine: Machine) -> Self {
+        let Machine { state, cells, set_state, breakpoints, armed, .. } = machine;
+        Self { state, cells, set_state, breakpoints, armed }
     }
 }
 

@@ -5,6 +5,8 @@
 //! the limits and whether anything was written since the last good flush; it ends before the
 //! image, and what comes after it is [`after`].
 
+use serde::{Deserialize, Serialize};
+
 use super::event::Event;
 use super::limits::Limits;
 use crate::fault::{Io, IoType};
@@ -39,7 +41,7 @@ pub(in crate::fault) enum Step {
 pub(in crate::fault) fn after(iotype: IoType) -> Option<Event> {
     match iotype {
         IoType::Write | IoType::WriteZeroes => Some(Event::PwritevDone),
-        IoType::Read | IoType::Flush | IoType::Discard => None,
+        IoType::Read | IoType::Flush | IoType::Discard | IoType::GetId => None,
     }
 }
 
@@ -47,7 +49,7 @@ pub(in crate::fault) fn after(iotype: IoType) -> Option<Event> {
 ///
 /// raw writes zeroes itself, a piece at a time, where blkdebug says that it cannot
 /// (`bdrv_co_do_pwrite_zeroes` of the raw node); everything else it asks for at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(in crate::fault) struct Leg {
     /// Bytes that are done with.
     done_bytes: u64,
@@ -92,6 +94,8 @@ pub(in crate::fault) fn plan(io: &Io, limits: &Limits, leg: Leg, unflushed: bool
         IoType::WriteZeroes => steps.write_zeroes(io.offset_bytes, io.bytes),
         IoType::Discard => steps.discard(io.offset_bytes, io.bytes),
         IoType::Flush => steps.flush(unflushed),
+        // QEMU's device answers it without asking the block layer.
+        IoType::GetId => {}
     }
     steps.steps
 }

@@ -7,6 +7,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use super::event::{BadEvent, Event};
 use crate::errno::Errno;
 use crate::fault::{IoType, IoTypes};
@@ -15,7 +17,7 @@ use crate::fault::{IoType, IoTypes};
 pub const SECTOR_MAX: u64 = (1 << 54) - 1;
 
 /// What an `inject-error` rule may be limited to (`BlkdebugIOType`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum IoTypeWord {
     /// A request that guests make.
     Io(IoType),
@@ -47,7 +49,7 @@ impl FromStr for IoTypeWord {
 }
 
 /// `inject-error`: when the event comes in this state, arm an error.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InjectError {
     /// What arms it.
     pub event: Event,
@@ -95,7 +97,7 @@ impl InjectError {
 }
 
 /// `set-state`: when the event comes in this state, change the state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetState {
     /// What changes the state.
     pub event: Event,
@@ -106,7 +108,7 @@ pub struct SetState {
 }
 
 /// A rule set in order: every `inject-error` before every `set-state`, as QEMU loads them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rules {
     /// The `inject-error` rules.
     pub inject_error: Vec<InjectError>,

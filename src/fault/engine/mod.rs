@@ -55,11 +55,13 @@ mod walk;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 pub use change::{
     Applied, BREAKPOINTS_MAX, BlkdebugSetup, Change, Place, RULES_MAX, Refused, Release,
 };
 pub use report::{BlkdebugReport, InjectErrorReport, RuleReport};
-pub use verdict::{Action, Cause, Notice, Then, Verdict};
+pub use verdict::{Action, Cause, Notice, Then, Verdict, Waits};
 pub use walk::{Decision, Passage};
 
 use blkdebug::Blkdebug;
@@ -67,18 +69,22 @@ use entry::Entry;
 
 use super::index::{Index, Reach};
 use super::manual::DiskState;
-use super::rule::{Effect, Point, RuleName};
+use super::rule::{Effect, Point, Request, RuleName};
 use super::slow::Pacing;
+use super::timetable::Timetable;
 use super::{Io, IoType};
 
 /// Fewer exhausted rules than half of this are not worth a new index.
 const EXHAUSTED_MIN: usize = 128;
 
 /// One disk's faults.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(from = "Written", into = "Written")]
 pub struct Engine {
     seed: u64,
     state: DiskState,
+    /// How often a state was entered.
+    entered: u64,
     /// What the profiles of state slow remember, in their order.
     pacing: Vec<Pacing>,
     /// Native rules in their order.
@@ -88,6 +94,8 @@ pub struct Engine {
     next_id: u64,
     /// Rules that hit for the last time since the index was made.
     exhausted: usize,
+    /// Scheduled rules in force that are about any sector.
+    timetable: Timetable,
     blkdebug: Blkdebug,
     armed: Arc<Armed>,
 }
@@ -119,17 +127,15 @@ impl Armed {
     /// [`finished`](Engine::finished) need not be told.
     #[must_use]
     pub fn may_match(&self, io: &Io) -> bool {
-        self.blkdebug || self.state.concerns(io) || self.rules.any(io) || self.healing.any(io)
-    }
-
-    /// The rules in force that could match, by their places, in order.
-    fn find(&self, io: &Io, engine_state: i32) -> Vec<u32> {
-        self.rules.find(io, engine_state)
+        (self.blkdebug && io.iotype != IoType::GetId)
+            || self.state.concerns(io)
+            || self.rules.any(io)
+            || self.healing.any(io)
     }
 
     /// The rules in force that a successful write could heal, by their places.
     fn find_healing(&self, io: &Io) -> Vec<u32> {
-        if self.healing.is_empty() { Vec::new() } else { self.healing.find(io, 0) }
+        if self.healing.is_empty() { Vec::new() } else { self.healing.find(io, 0, u32::MAX) }
     }
 }
 
@@ -141,11 +147,13 @@ impl Engine {
         Self {
             seed,
             state: DiskState::None,
+            entered: 0,
             pacing: Vec::new(),
             rules: Vec::new(),
             names: BTreeMap::new(),
             next_id: 0,
             exhausted: 0,
+            timetable: Timetable::default(),
             blkdebug: Blkdebug::default(),
             armed: Arc::default(),
         }
@@ -172,14 +180,15 @@ impl Engine {
     /// Compile what is in force. Counters stay where they are.
     fn rebuild(&mut self) {
         let enabled = || (0..).zip(&self.rules).filter(|(_, entry)| entry.life.enabled);
-        let rules = enabled()
-            .filter(|(_, entry)| entry.life.remaining(entry.rule.trigger()) != Some(0))
-            .map(|(number, entry)| {
-                let trigger = entry.rule.trigger();
-                let (iotypes, queue) = (trigger.iotypes, trigger.queue);
-                Reach { number, iotypes, queue, state: trigger.state, sectors: &trigger.sectors }
-            })
-            .collect();
+        let may_hit = || enabled().filter(|(_, entry)| entry.may_hit());
+        let rules = may_hit().map(|(number, entry)| entry.reach(number)).collect();
+        let mut timetable = Timetable::default();
+        for (number, entry) in may_hit() {
+            let trigger = entry.rule.trigger();
+            if let Some(schedule) = trigger.schedule.filter(|_| trigger.sectors.is_empty()) {
+                timetable.add(&entry.reach(number), schedule, entry.life.since_ns);
+            }
+        }
         let writes = [IoType::Write, IoType::WriteZeroes].into_iter().collect();
         let healing = enabled()
             .filter(|(_, entry)| matches!(entry.rule.effect(), Effect::Media(m) if m.heal_on_write))
@@ -188,6 +197,8 @@ impl Engine {
                 iotypes: writes,
                 queue: None,
                 state: None,
+                depth_min: 0,
+                is_scheduled: false,
                 sectors: &entry.rule.trigger().sectors,
             })
             .collect();
@@ -204,7 +215,20 @@ impl Engine {
             healing,
             points,
         });
+        self.timetable = timetable;
         self.exhausted = 0;
+    }
+
+    /// The rules in force that could match, by their places, in order.
+    fn find(&mut self, request: &Request<'_>, engine_state: i32) -> Vec<u32> {
+        let Request { io, depth, now_ns, .. } = request;
+        let mut found = self.armed.rules.find(io, engine_state, *depth);
+        let others = found.len();
+        self.timetable.find(io, engine_state, *depth, *now_ns, &mut found);
+        if found.len() > others {
+            found.sort_unstable();
+        }
+        found
     }
 
     /// A rule hit for the last time. Once half of the rules have, they are left out of the index,
@@ -214,6 +238,36 @@ impl Engine {
         if self.exhausted * 2 > self.rules.len().max(EXHAUSTED_MIN) {
             self.rebuild();
         }
+    }
+}
+
+/// What is written down of an engine; the rest follows from it.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    seed: u64,
+    state: DiskState,
+    entered: u64,
+    pacing: Vec<Pacing>,
+    rules: Vec<Entry>,
+    next_id: u64,
+    blkdebug: Blkdebug,
+}
+
+impl From<Written> for Engine {
+    fn from(written: Written) -> Self {
+        let Written { seed, state, entered, pacing, rules, next_id, blkdebug } = written;
+        let names = rules.iter().map(|entry| (entry.rule.name().clone(), entry.id)).collect();
+        let mut engine =
+            Self { state, entered, pacing, rules, names, next_id, blkdebug, ..Self::new(seed) };
+        engine.rebuild();
+        engine
+    }
+}
+
+impl From<Engine> for Written {
+    fn from(engine: Engine) -> Self {
+        let Engine { seed, state, entered, pacing, rules, next_id, blkdebug, .. } = engine;
+        Self { seed, state, entered, pacing, rules, next_id, blkdebug }
     }
 }
 

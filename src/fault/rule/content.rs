@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// The data of a write, read only if a rule asks.
 pub trait Payload {
     /// Fill all of `into` with the payload's bytes from this offset on. False, with anything in
@@ -39,7 +41,8 @@ impl Payload for &[u8] {
 pub const PATTERN_BYTES_MAX: usize = 512;
 
 /// Bytes to look for.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Written", into = "Written")]
 pub struct Content {
     offset_bytes: u64,
     block_bytes: Option<u64>,
@@ -146,6 +149,31 @@ impl fmt::Debug for Content {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:02x?} & {:02x?} at {}", self.bytes, self.mask, self.offset_bytes)?;
         self.block_bytes.map_or(Ok(()), |block| write!(f, " of each {block}"))
+    }
+}
+
+/// A pattern as it is written down.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    offset_bytes: u64,
+    block_bytes: Option<u64>,
+    bytes: Vec<u8>,
+    mask: Vec<u8>,
+}
+
+impl TryFrom<Written> for Content {
+    type Error = BadContent;
+
+    fn try_from(written: Written) -> Result<Self, BadContent> {
+        let Written { offset_bytes, block_bytes, bytes, mask } = written;
+        Self::new(offset_bytes, block_bytes, bytes, Some(mask))
+    }
+}
+
+impl From<Content> for Written {
+    fn from(content: Content) -> Self {
+        let Content { offset_bytes, block_bytes, bytes, mask } = content;
+        Self { offset_bytes, block_bytes, bytes, mask }
     }
 }
 

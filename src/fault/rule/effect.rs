@@ -8,12 +8,14 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::media::Media;
 use crate::errno::Errno;
 use crate::fault::slow::{BadDistribution, DELAY_MAX_NS, Distribution};
 
 /// A place in a request's life at which it can be stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Point {
     /// It was taken from the ring.
     Received,
@@ -51,7 +53,7 @@ impl Point {
 }
 
 /// What happens to a request.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Effect {
     /// It fails and never reaches the image.
     Error(Errno),

@@ -3,11 +3,13 @@
 //! Knows: counters and the time a rule came into force. Must not know: effects. Invariant: a rule
 //! that may hit n times hits n times, and the count says so.
 
+use serde::{Deserialize, Serialize};
+
 use super::trigger::{Request, Trigger};
 use crate::fault::random::Stream;
 
 /// When a rule last hit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastHit {
     /// The request.
     pub ordinal: u64,
@@ -16,7 +18,7 @@ pub struct LastHit {
 }
 
 /// A rule's counters.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(in crate::fault) struct Life {
     pub(in crate::fault) enabled: bool,
     /// Requests that met the conditions that do not count.

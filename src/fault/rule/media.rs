@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::effect::BadEffect;
 use crate::errno::Errno;
 use crate::fault::random::Stream;
@@ -19,7 +21,7 @@ pub const RETRIES_MAX: u32 = 1_000_000;
 const TRIED_MAX: usize = 4096;
 
 /// A fault of the medium, at the sectors of the rule's trigger.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Media {
     /// What requests fail with.
     pub errno: Errno,
@@ -35,7 +37,7 @@ pub struct Media {
 }
 
 /// A sector on its way out.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SlowFirst {
     /// How many requests are slow.
     pub requests: u64,
@@ -77,7 +79,7 @@ pub(in crate::fault) enum Touch {
 }
 
 /// The sectors of a rule as they are now.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(in crate::fault) struct Wounds {
     bad: SectorSet,
     healed: u64,

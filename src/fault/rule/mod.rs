@@ -13,6 +13,8 @@ mod trigger;
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 pub use content::{BadContent, Content, NoPayload, PATTERN_BYTES_MAX, Payload};
 pub use effect::{BadEffect, Effect, Point, TAG_BYTES_MAX};
 pub use life::LastHit;
@@ -24,7 +26,8 @@ pub(in crate::fault) use life::{Life, Met};
 pub(in crate::fault) use media::{Touch, Wounds};
 
 /// A rule's name, unique on its disk. Cheap to copy.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct RuleName(Arc<str>);
 
 /// Longest name, bytes.
@@ -57,7 +60,8 @@ impl fmt::Display for RuleName {
 }
 
 /// A native rule.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Written", into = "Written")]
 pub struct Rule {
     name: RuleName,
     trigger: Trigger,
@@ -157,6 +161,47 @@ impl Rule {
     #[must_use]
     pub fn starts_enabled(&self) -> bool {
         self.enabled
+    }
+}
+
+impl TryFrom<String> for RuleName {
+    type Error = BadRule;
+
+    fn try_from(name: String) -> Result<Self, BadRule> {
+        Self::new(&name)
+    }
+}
+
+impl From<RuleName> for String {
+    fn from(name: RuleName) -> Self {
+        name.as_str().to_owned()
+    }
+}
+
+/// A rule as it is written down.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    name: RuleName,
+    trigger: Trigger,
+    effect: Effect,
+    goes_on: bool,
+    enabled: bool,
+}
+
+impl TryFrom<Written> for Rule {
+    type Error = BadRule;
+
+    fn try_from(written: Written) -> Result<Self, BadRule> {
+        let Written { name, trigger, effect, goes_on, enabled } = written;
+        let rule = Self::new(name, trigger, effect, goes_on)?;
+        Ok(Self { enabled, ..rule })
+    }
+}
+
+impl From<Rule> for Written {
+    fn from(rule: Rule) -> Self {
+        let Rule { name, trigger, effect, goes_on, enabled } = rule;
+        Self { name, trigger, effect, goes_on, enabled }
     }
 }
 

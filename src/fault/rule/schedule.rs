@@ -3,8 +3,10 @@
 //! Knows: time since the rule was added, enabled or reset. Must not know: the clock. Invariant: a
 //! schedule says yes or no for every moment, and up and down take turns for ever.
 
+use serde::{Deserialize, Serialize};
+
 /// A schedule. All times in nanoseconds since the rule was added, enabled or reset.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Schedule {
     /// Out of force until then.
     pub start_ns: u64,
@@ -47,15 +49,29 @@ impl Schedule {
     /// Whether the rule is in force so long after it was added.
     #[must_use]
     pub fn is_in_force(&self, since_ns: u64) -> bool {
+        self.turn(since_ns).0
+    }
+
+    /// The same, and when to ask again: until then the answer stays. `None` for ever.
+    pub(in crate::fault) fn turn(&self, since_ns: u64) -> (bool, Option<u64>) {
         let Some(running_ns) = since_ns.checked_sub(self.start_ns) else {
-            return false;
+            return (false, Some(self.start_ns));
         };
-        let lasts = self.duration_ns.is_none_or(|duration_ns| running_ns < duration_ns);
-        lasts
-            && self.up_down_ns.is_none_or(|(up_ns, down_ns)| {
+        if self.duration_ns.is_some_and(|duration_ns| running_ns >= duration_ns) {
+            return (false, None);
+        }
+        let (is_down, next_ns) = match self.up_down_ns {
+            None => (true, None),
+            Some((up_ns, down_ns)) => {
                 let period_ns = up_ns.saturating_add(down_ns).max(1);
-                running_ns % period_ns >= up_ns
-            })
+                let phase_ns = running_ns % period_ns;
+                let is_down = phase_ns >= up_ns;
+                let turns_at_ns = if is_down { period_ns } else { up_ns };
+                (is_down, (running_ns - phase_ns).checked_add(turns_at_ns))
+            }
+        };
+        let next_ns = [next_ns, self.duration_ns].into_iter().flatten().min();
+        (is_down, next_ns.and_then(|next_ns| next_ns.checked_add(self.start_ns)))
     }
 }
 

@@ -3,6 +3,8 @@
 //! Knows: six families and their inverse functions. Must not know: what is delayed. Invariant: a
 //! distribution that exists yields a finite delay up to [`DELAY_MAX_NS`] for every draw.
 
+use serde::{Deserialize, Serialize};
+
 use super::SECOND_NS;
 use crate::fault::random::Stream;
 
@@ -10,7 +12,7 @@ use crate::fault::random::Stream;
 pub const DELAY_MAX_NS: u64 = 3600 * SECOND_NS;
 
 /// A point of an empirical distribution: this share of requests take at most this long.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Quantile {
     /// From 0 to 1.
     pub share: f64,
@@ -19,7 +21,7 @@ pub struct Quantile {
 }
 
 /// A distribution of delays. All times in nanoseconds.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Distribution {
     /// Always the same.
     Fixed {

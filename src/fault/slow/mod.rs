@@ -4,6 +4,8 @@
 //! Invariant: a delay is a function of (seed, name, ordinal) and of the time since the profile
 //! came into force; only rates remember anything, and they remember it in virtual time.
 
+use serde::{Deserialize, Serialize};
+
 mod distribution;
 mod pace;
 mod preset;
@@ -24,7 +26,8 @@ pub const SECOND_NS: u64 = 1_000_000_000;
 pub const MILLISECOND_NS: u64 = 1_000_000;
 
 /// A share, more than 0 and at most 1.
-#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(try_from = "f64", into = "f64")]
 pub struct Share(f64);
 
 /// A number that is no share.
@@ -54,5 +57,19 @@ impl Share {
     #[must_use]
     pub fn takes(self, unit: f64) -> bool {
         unit < self.0
+    }
+}
+
+impl TryFrom<f64> for Share {
+    type Error = BadShare;
+
+    fn try_from(share: f64) -> Result<Self, BadShare> {
+        Self::new(share)
+    }
+}
+
+impl From<Share> for f64 {
+    fn from(share: Share) -> Self {
+        share.0
     }
 }

@@ -3,10 +3,13 @@
 //! Knows: a token bucket kept as a virtual clock. Must not know: the real clock. Invariant: over
 //! any span of time no more passes than the rate times the span plus the burst and one request.
 
+use serde::{Deserialize, Serialize};
+
 use super::SECOND_NS;
 
 /// A limit: units a second, and how many may pass at once after a pause.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "(u64, u64)", into = "(u64, u64)")]
 pub struct Rate {
     per_second: u64,
     burst: u64,
@@ -55,7 +58,7 @@ impl Rate {
 }
 
 /// A bucket that fills at its rate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) struct Bucket {
     /// When everything that passed so far would have passed at the rate.
     paid_until_ns: u64,
@@ -68,6 +71,20 @@ impl Bucket {
         let from_ns = self.paid_until_ns.max(oldest_ns);
         self.paid_until_ns = from_ns.saturating_add(rate.time_ns(units));
         from_ns.saturating_sub(now_ns)
+    }
+}
+
+impl TryFrom<(u64, u64)> for Rate {
+    type Error = BadRate;
+
+    fn try_from((per_second, burst): (u64, u64)) -> Result<Self, BadRate> {
+        Self::new(per_second, Some(burst))
+    }
+}
+
+impl From<Rate> for (u64, u64) {
+    fn from(rate: Rate) -> Self {
+        (rate.per_second, rate.burst)
     }
 }
 

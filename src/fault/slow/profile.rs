@@ -3,6 +3,8 @@
 //! Knows: how delay, rates, stretch and shape add up for one request. Must not know: the clock or
 //! the seed's origin. Invariant: a profile is immutable; what its rates remember is [`Pacing`].
 
+use serde::{Deserialize, Serialize};
+
 use super::pace::Bucket;
 use super::shape::{Phase, scaled};
 use super::{BadDistribution, BadRate, BadShape, Distribution, Rate, Shape, Share};
@@ -10,7 +12,7 @@ use crate::fault::random::Stream;
 use crate::fault::{Io, IoTypes, SectorRange, SectorSet};
 
 /// A profile as an operator gives it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProfileOptions {
     /// The requests it slows.
     pub iotypes: IoTypes,
@@ -48,7 +50,8 @@ impl Default for ProfileOptions {
 }
 
 /// A profile that holds together.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "ProfileOptions", into = "ProfileOptions")]
 pub struct Profile(ProfileOptions);
 
 /// Why there is no such profile.
@@ -111,7 +114,7 @@ impl Profile {
 }
 
 /// A profile in force: with what its rates remember.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(in crate::fault) struct Pacing {
     bytes: Bucket,
     requests: Bucket,
@@ -170,6 +173,20 @@ impl Pacing {
             Phase::Scaled(scale) => scaled(took_ns, (options.speed.get().recip() - 1.0) * scale),
             Phase::Off | Phase::Stalled(_) => 0,
         }
+    }
+}
+
+impl TryFrom<ProfileOptions> for Profile {
+    type Error = BadProfile;
+
+    fn try_from(options: ProfileOptions) -> Result<Self, BadProfile> {
+        Self::new(options)
+    }
+}
+
+impl From<Profile> for ProfileOptions {
+    fn from(profile: Profile) -> Self {
+        profile.0
     }
 }
 

@@ -3,11 +3,13 @@
 //! Knows: time since the slowdown came into force. Must not know: the clock or what is slowed.
 //! Invariant: a shape that exists tells one phase for every moment.
 
+use serde::{Deserialize, Serialize};
+
 use super::distribution::{to_f64, to_ns};
 use super::{Distribution, Share};
 
 /// A stage of [`Shape::Steps`].
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Stage {
     /// How long it lasts, nanoseconds.
     pub duration_ns: u64,
@@ -16,7 +18,7 @@ pub struct Stage {
 }
 
 /// A slowdown over time. Times count from when it came into force, in nanoseconds.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Shape {
     /// From now on, for ever.
     Permanent,
