@@ -29,6 +29,7 @@ use self::events::Events;
 use self::nodes::Nodes;
 pub use self::state_dir::StateDir;
 use crate::export::{Disk, Inherited};
+use crate::guard::Group;
 use crate::monitor::{EventSink, Executor, Reply};
 use crate::qapi::types::{
     BlockDeviceInfo, BlockExportDelArguments, BlockExportDeletedData, BlockExportInfo,
@@ -44,6 +45,8 @@ use crate::qapi::{QmpError, introspect};
 pub struct Daemon {
     registry: Mutex<Registry>,
     inherited: Inherited,
+    /// May use the disks' sockets, besides the owner.
+    socket_group: Option<Group>,
     events: Events,
     /// Tells whoever runs the daemon to end it.
     end: Sender<ShutdownCause>,
@@ -140,13 +143,26 @@ impl fmt::Debug for Answer {
 }
 
 impl Daemon {
-    /// A daemon that serves nothing yet. Operators hear of events through `events`; `end` hears of
-    /// `quit`.
+    /// A daemon that serves nothing yet. Its disks' sockets are for `socket_group` too. Operators
+    /// hear of events through `events`; `end` hears of `quit`.
     #[must_use]
-    pub fn new(inherited: Inherited, events: EventSink, end: Sender<ShutdownCause>) -> Self {
+    pub fn new(
+        inherited: Inherited,
+        socket_group: Option<Group>,
+        events: EventSink,
+        end: Sender<ShutdownCause>,
+    ) -> Self {
         let events = Events::new(events);
         let is_ready = AtomicBool::new(false);
-        Self { registry: Mutex::default(), inherited, events, end, is_ready, state_dir: None }
+        Self {
+            registry: Mutex::default(),
+            inherited,
+            socket_group,
+            events,
+            end,
+            is_ready,
+            state_dir: None,
+        }
     }
 
     /// The same, keeping the faults of disks for the next process.
@@ -369,10 +385,14 @@ impl Daemon {
             registry.disks.check_id(&options.id)?;
             registry.nodes.get(&options.node_name)?.clone()
         };
-        let disk =
-            disks::start(options, &node, &self.inherited, &self.events, self.state_dir.as_ref())?;
+        let state_dir = self.state_dir.as_ref();
+        let disk = disks::start(options, &node, &self.doors(), &self.events, state_dir)?;
         self.registry().disks.insert(disk);
         Ok(())
+    }
+
+    fn doors(&self) -> disks::Doors<'_> {
+        disks::Doors { inherited: &self.inherited, group: self.socket_group.as_ref() }
     }
 
     fn block_export_del(&self, arguments: &BlockExportDelArguments) -> Outcome {

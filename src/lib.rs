@@ -32,6 +32,7 @@
 //! | [`monitor`] | the operator's door: QMP on sockets |
 //! | [`qapi`] | the contract in Rust, generated from `qapi/` |
 //! | [`daemon`] | everything that exists, by name; one match over all commands |
+//! | [`guard`] | least privilege: what the daemon gives up once it has what it needs |
 //! | [`options`] | the daemon's command line, as the monitor's own commands |
 //! | [`client`] | the operator's command: a QMP client and its verbs |
 //! | [`manual`] | the fault model, differences from QEMU, promises, testing |
@@ -46,6 +47,7 @@
 //!   `io-uring`.
 //! - `unsafe` lives only in [`export`], the raw image and the buffers between them, each block with
 //!   its SAFETY sentence (and in the one line of `main` that takes over inherited sockets).
+//! - Only [`guard`] gives privileges up: it alone names `seccompiler`, `landlock` and `nix`.
 //! - Submitting cannot fail: a failure is a completion. One errno type travels from the image to the
 //!   status byte.
 //! - Guest bytes become a request in one function and are read once; operator bytes become a command
@@ -65,6 +67,7 @@ pub mod daemon;
 pub mod errno;
 pub mod export;
 pub mod fault;
+pub mod guard;
 pub mod manual;
 pub mod monitor;
 mod nearest;

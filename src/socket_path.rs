@@ -3,21 +3,22 @@
 //! Knows: how to listen at a path that a dead process left behind, without taking one from a living
 //! process, and how to leave nothing behind. Must not know: what is said on the socket. Invariant:
 //! the socket is never open to another user, not even between two system calls, and whatever the
-//! process's umask is.
+//! process's umask is; where it is for a group, it is that group's before anybody can connect.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, Mode, fchmod, flock};
+use rustix::fs::{AtFlags, FlockOperation, Mode, chownat, fchmod, flock};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
 };
+use rustix::process::Gid;
 
 /// A path at which this process listens. Dropping it removes the path, if it still is ours.
 #[derive(Debug)]
@@ -39,6 +40,14 @@ pub enum ListenError {
     /// No socket can be there.
     #[error("cannot listen at '{}': a socket's path has at most {PATH_BYTES_MAX} bytes", .0.display())]
     TooLong(PathBuf),
+    /// It cannot be for a group.
+    #[error("'{}' cannot be given to the socket group: {error}", path.display())]
+    Group {
+        /// The path.
+        path: PathBuf,
+        /// What the host said.
+        error: io::Error,
+    },
     /// The host refused.
     #[error("cannot listen at '{}': {error}", path.display())]
     Host {
@@ -47,6 +56,17 @@ pub enum ListenError {
         /// What it said.
         error: io::Error,
     },
+}
+
+impl ListenError {
+    /// Whether the host says that this process may not.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        match self {
+            Self::Host { error, .. } => error.kind() == io::ErrorKind::PermissionDenied,
+            Self::InUse(_) | Self::NotASocket(_) | Self::TooLong(_) | Self::Group { .. } => false,
+        }
+    }
 }
 
 /// Bytes of `sockaddr_un.sun_path` without its NUL.
@@ -63,6 +83,17 @@ impl SocketPath {
     /// # Errors
     /// When somebody listens there, something else is there, or the host refuses.
     pub fn listen(path: &Path) -> Result<(UnixListener, Self), ListenError> {
+        Self::listen_for(path, None)
+    }
+
+    /// The same for the members of a group too: with that group and mode 0660.
+    ///
+    /// # Errors
+    /// As [`SocketPath::listen`].
+    pub fn listen_for(
+        path: &Path,
+        group: Option<Gid>,
+    ) -> Result<(UnixListener, Self), ListenError> {
         let host = |error: io::Error| ListenError::Host { path: path.to_owned(), error };
         if path.as_os_str().len() > PATH_BYTES_MAX {
             return Err(ListenError::TooLong(path.to_owned()));
@@ -77,8 +108,26 @@ impl SocketPath {
         })?;
         let metadata = fs::symlink_metadata(path).map_err(host)?;
         let ours = Self { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() };
+        if let Some(group) = group {
+            ours.give_to(group).map_err(|error| ListenError::Group { path: path.into(), error })?;
+        }
         listen(&socket, BACKLOG).map_err(|errno| host(errno.into()))?;
         Ok((UnixListener::from(socket), ours))
+    }
+
+    /// Let the members of a group connect, once somebody listens. What is at the path by now, if it
+    /// is not our socket, is left as it is.
+    fn give_to(&self, group: Gid) -> io::Result<()> {
+        let flags = libc::O_PATH | libc::O_NOFOLLOW;
+        let file = File::options().read(true).custom_flags(flags).open(&self.path)?;
+        let metadata = file.metadata()?;
+        if (metadata.dev(), metadata.ino()) != (self.device, self.inode) {
+            return Err(io::Error::other("somebody has replaced it"));
+        }
+        chownat(&file, c"", None, Some(group), AtFlags::EMPTY_PATH)?;
+        // There is no way to change the mode by such a descriptor on kernels before 6.6.
+        let name = format!("/proc/self/fd/{}", file.as_raw_fd());
+        fs::set_permissions(name, Permissions::from_mode(0o660))
     }
 
     /// The path.

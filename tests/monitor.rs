@@ -4,6 +4,8 @@
 
 #[path = "monitor/crowd.rs"]
 mod crowd;
+#[path = "monitor/strangers.rs"]
+mod strangers;
 #[path = "support/monitor.rs"]
 mod support;
 
@@ -292,19 +294,6 @@ fn a_client_that_goes_away_has_its_command_finished_and_the_others_dropped() {
 }
 
 #[test]
-fn a_web_page_cannot_command_the_daemon() {
-    let monitor = TestMonitor::start();
-    let mut stream = TcpStream::connect(("127.0.0.1", monitor.port())).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let body = "{\"execute\":\"qmp_capabilities\"}{\"execute\":\"echo\"}";
-    write!(stream, "POST / HTTP/1.1\r\nHost: localhost\r\n\r\n{body}").unwrap();
-    let mut client = RawClient::over(stream);
-    client.line();
-    assert!(client.is_closed());
-    assert_eq!(*monitor.executor.begun.lock().unwrap(), [""; 0]);
-}
-
-#[test]
 fn values_as_deep_as_qemu_allows_pass_through_and_deeper_ones_are_refused() {
     let monitor = TestMonitor::start();
     let mut client = monitor.client();
@@ -417,11 +406,12 @@ fn an_address_that_other_hosts_reach_needs_the_operators_word() {
         assert!(error.contains("whoever reaches it commands the daemon"), "{error}");
         assert!(error.contains(",remote=on"), "{error}");
     }
-    let monitor = TestMonitor::start();
-    let addresses = ["tcp:0.0.0.0:0,remote=on".parse().unwrap()];
-    let events = EventSink::new().unwrap();
-    let open = Monitors::start(Arc::clone(&monitor.executor) as _, &addresses, events).unwrap();
-    assert!(open.addresses()[0].to_string().starts_with("tcp:0.0.0.0:"));
+    let error = refusal(&["tcp:0.0.0.0:0,remote=on".parse().unwrap()]).to_string();
+    assert!(error.contains("needs a token: add ,token-file=PATH"), "{error}");
+    let error = refusal(&["tcp:0.0.0.0:0,token-file=/no/such".parse().unwrap()]).to_string();
+    assert!(error.contains(",remote=on"), "{error}");
+    let error = refusal(&["tcp:0.0.0.0:0,remote=on,token-file=/no/such".parse().unwrap()]);
+    assert!(error.to_string().contains("the token-file '/no/such' cannot be read"), "{error}");
 }
 
 #[test]

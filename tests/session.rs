@@ -160,7 +160,7 @@ fn every_command_works() {
     assert_eq!(rules["inject-error"][0]["rule"], inject_error);
     assert_eq!(rules["breakpoints"], json!([{"event": "write_aio", "tag": "B"}]));
     assert_eq!(answer("block-fault-transaction"), &json!({"names": ["rule2"]}));
-    assert_eq!(answer("block-fault-resume"), &json!({"resumed": 0}));
+    assert_eq!(answer("block-fault-resume"), &json!({"resumed": 0, "reached": 0}));
     let exports = answer("query-block-exports").as_array().unwrap();
     assert_eq!(exports.len(), 2);
     assert_eq!(exports[1]["connected"], json!(false));

@@ -100,6 +100,12 @@ fn only_the_raw_image_s_ring_knows_io_uring() {
 }
 
 #[test]
+fn only_the_guard_gives_privileges_up() {
+    let found = trespassers(&["seccompiler::", "landlock::", "nix::"], &["src/guard/"]);
+    assert!(found.is_empty(), "one place tells what the daemon is left with:\n{found}");
+}
+
+#[test]
 fn unsafe_code_lives_where_memory_is_shared() {
     let rooms = ["src/export/", "src/block/raw/", "src/block/buffers.rs", "src/bin/blkfaultd.rs"];
     let found = trespassers(&["unsafe"], &rooms);

@@ -58,6 +58,10 @@ pub(super) struct Common {
     #[arg(long, global = true, value_name = "ADDR", value_parser = monitor_address)]
     monitor: Option<Address>,
 
+    /// The token of a TCP monitor that wants one: a file of one line, with mode 0600
+    #[arg(long, global = true, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+
     /// Print JSON for programs instead of text for people
     #[arg(long, global = true)]
     pub(super) json: bool,
@@ -358,6 +362,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 impl Common {
     /// The monitor that is meant; a variable that is empty names none.
     pub(super) fn address(&self) -> Result<Address, Failure> {
+        let address = self.monitor_meant()?;
+        let Some(path) = &self.token_file else { return Ok(address) };
+        address.with_token_file(path).ok_or(Failure::NoTcp)
+    }
+
+    fn monitor_meant(&self) -> Result<Address, Failure> {
         if let Some(address) = &self.monitor {
             return Ok(address.clone());
         }

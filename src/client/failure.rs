@@ -36,6 +36,8 @@ pub(super) enum Failure {
     NoMonitor,
     #[error("the environment variable {MONITOR_VARIABLE}: {0}")]
     BadVariable(BadAddress),
+    #[error("--token-file goes with a monitor at tcp:HOST:PORT only")]
+    NoTcp,
     #[error("there is no disk '{0}'")]
     NoDisk(String),
     #[error("timed out: {0}")]
@@ -65,12 +67,15 @@ impl Failure {
             Self::Output(_) | Self::NoDisk(_) | Self::RefusedAndTold | Self::Mistyped(..) => {
                 Status::Refused
             }
-            Self::NoMonitor | Self::BadVariable(_) | Self::BadFile(..) | Self::CannotSay(_) => {
-                Status::Usage
-            }
+            Self::NoMonitor
+            | Self::BadVariable(_)
+            | Self::NoTcp
+            | Self::BadFile(..)
+            | Self::CannotSay(_) => Status::Usage,
             Self::NotReady(_) | Self::NotEnded | Self::NobodyCame(_) => Status::TimedOut,
             Self::Client(error) => match error {
                 ClientError::Refused { .. } => Status::Refused,
+                ClientError::Token { .. } => Status::Usage,
                 ClientError::TimedOut | ClientError::NoGreeting(_) => Status::TimedOut,
                 ClientError::Unreachable { .. }
                 | ClientError::Gone

@@ -19,16 +19,16 @@ use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use serde_json::{Map, Value, json};
 
 pub use self::deadline::Deadline;
-use crate::monitor::Address;
 use crate::monitor::framing::Framer;
 use crate::monitor::message::to_line;
+use crate::monitor::{Address, Token, TokenError};
 use crate::stream::Stream;
 
 /// Why a client did not get what it wanted.
@@ -51,6 +51,14 @@ pub enum ClientError {
     /// Whoever is there does not speak QMP.
     #[error("this is no QMP monitor: {0}")]
     NotQmp(String),
+    /// What the daemon wants to be told first cannot be had.
+    #[error("the token-file '{}' {error}", path.display())]
+    Token {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: TokenError,
+    },
     /// The daemon refused a command.
     #[error("{desc}")]
     Refused {
@@ -109,8 +117,19 @@ impl Client {
             ClientError::TimedOut => ClientError::NoGreeting(address.clone()),
             other => other,
         })?;
+        client.tell_token(address, deadline)?;
         client.negotiate(&greeting, deadline)?;
         Ok(client)
+    }
+
+    /// Tell the token, if the address names one. A monitor without one takes it for a mistake.
+    fn tell_token(&mut self, address: &Address, deadline: Deadline) -> Result<(), ClientError> {
+        let Address::Tcp { token_file: Some(path), .. } = address else { return Ok(()) };
+        let failed = |error| ClientError::Token { path: path.clone(), error };
+        let token = Token::read(path).map_err(failed)?;
+        self.send(&token.line(), deadline)?;
+        let reply = self.reply(deadline)?;
+        if reply.get("error").is_some() { Err(refusal(&reply)) } else { Ok(()) }
     }
 
     fn negotiate(&mut self, greeting: &Value, deadline: Deadline) -> Result<(), ClientError> {

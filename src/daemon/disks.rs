@@ -17,12 +17,13 @@ use crate::export::{
 use crate::fault::engine::{Change, Engine};
 use crate::fault::manual::DiskState;
 use crate::fault::random::Stream;
+use crate::guard::{self, Group};
 use crate::qapi::QmpError;
 use crate::qapi::types::{
     BlockExportHeldOnStop, BlockExportInfo, BlockExportOptions, BlockExportOptionsVariant,
     BlockExportType, SocketAddress, SocketAddressVariant,
 };
-use crate::socket_path::SocketPath;
+use crate::socket_path::{ListenError, SocketPath};
 
 /// The longest id of a disk.
 const ID_MAX: usize = 127;
@@ -149,11 +150,20 @@ impl Disks {
     }
 }
 
+/// Where disks' doors come from.
+#[derive(Debug)]
+pub(super) struct Doors<'a> {
+    /// The sockets that the process was started with.
+    pub(super) inherited: &'a Inherited,
+    /// May use the others, besides the owner.
+    pub(super) group: Option<&'a Group>,
+}
+
 /// Make a disk of a node and open its door.
 pub(super) fn start(
     options: &BlockExportOptions,
     node: &NodeEntry,
-    inherited: &Inherited,
+    doors: &Doors<'_>,
     events: &Events,
     state_dir: Option<&StateDir>,
 ) -> Result<DiskEntry, QmpError> {
@@ -188,7 +198,7 @@ pub(super) fn start(
     let observer = events.of_node(&options.node_name);
     let disk = Arc::new(Disk::new(disk_options, filter, Arc::new(observer)));
     disk.skip_ordinals_below(ordinals_end);
-    let (door, path) = open_door(&blk.addr, inherited)?;
+    let (door, path) = doors.open(&blk.addr)?;
     if let Some(keeper) = keeper {
         point.set_keeper(keeper);
     }
@@ -290,23 +300,29 @@ fn logical_block_bytes(given: Option<u64>, node: &NodeEntry) -> Result<u32, QmpE
     u32::try_from(bytes).map_err(QmpError::generic)
 }
 
-fn open_door(
-    addr: &SocketAddress,
-    inherited: &Inherited,
-) -> Result<(Door, Option<SocketPath>), QmpError> {
-    match &addr.variant {
-        SocketAddressVariant::Unix(unix) => {
-            let (door, path) = Door::listen(unix.path.as_ref()).map_err(QmpError::generic)?;
-            Ok((door, Some(path)))
-        }
-        SocketAddressVariant::Fd(fd) => {
-            let number = fd.str.parse().map_err(|_| {
-                QmpError::generic(format!(
-                    "Parameter 'addr.str' expects a file descriptor number, not '{}'",
-                    fd.str
-                ))
-            })?;
-            Ok((inherited.door(number).map_err(QmpError::generic)?, None))
+impl Doors<'_> {
+    fn open(&self, addr: &SocketAddress) -> Result<(Door, Option<SocketPath>), QmpError> {
+        match &addr.variant {
+            SocketAddressVariant::Unix(unix) => {
+                let group = self.group.map(Group::id);
+                let (door, path) = Door::listen(unix.path.as_ref(), group)
+                    .map_err(|error| cannot_listen(&error))?;
+                Ok((door, Some(path)))
+            }
+            SocketAddressVariant::Fd(fd) => {
+                let number = fd.str.parse().map_err(|_| {
+                    QmpError::generic(format!(
+                        "Parameter 'addr.str' expects a file descriptor number, not '{}'",
+                        fd.str
+                    ))
+                })?;
+                Ok((self.inherited.door(number).map_err(QmpError::generic)?, None))
+            }
         }
     }
+}
+
+fn cannot_listen(error: &ListenError) -> QmpError {
+    let why = if error.is_denied() { guard::explanation() } else { "" };
+    QmpError::generic(format!("{error}{why}"))
 }

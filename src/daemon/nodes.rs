@@ -9,10 +9,11 @@ use std::time::Duration;
 use super::fault::blkdebug;
 use super::limits::{SIZE_MAX_BYTES, check_node_name};
 use crate::block::{
-    Aio, CacheMode, ImageKind, Locking, MemoryImage, Node, NullImage, RawImage, RawOptions,
-    Reopening,
+    Aio, CacheMode, ImageKind, Locking, MemoryImage, Node, NullImage, OpenError, RawImage,
+    RawOptions, Reopening,
 };
 use crate::fault::engine::BlkdebugSetup;
+use crate::guard;
 use crate::qapi::QmpError;
 use crate::qapi::types::{
     BlockdevAioOptions, BlockdevCacheOptions, BlockdevDiscardOptions, BlockdevDriver,
@@ -317,6 +318,12 @@ fn raw(kind: ImageKind, options: &BlockdevOptions, file: &BlockdevOptionsFile) -
     }))
 }
 
+/// An image's error, with what the daemon gave up where that may be the reason.
+fn cannot_open(error: &OpenError) -> QmpError {
+    let why = if error.is_denied() { guard::explanation() } else { "" };
+    QmpError::generic(format!("{error}{why}"))
+}
+
 /// Build a node, opening its image. `lock_wait` is how long another's lock on it is waited for.
 pub(super) fn build(
     name: &str,
@@ -328,7 +335,7 @@ pub(super) fn build(
     let store = match blueprint(options)? {
         Blueprint::Raw(raw) => {
             let raw = RawOptions { lock_wait, ..*raw };
-            Store::Raw(Arc::new(RawImage::open(raw).map_err(QmpError::generic)?))
+            Store::Raw(Arc::new(RawImage::open(raw).map_err(|error| cannot_open(&error))?))
         }
         Blueprint::Memory(size_bytes) => Store::Memory(Arc::new(MemoryImage::new(size_bytes))),
         Blueprint::Null(size_bytes) => Store::Null(Arc::new(NullImage::new(size_bytes))),
@@ -375,7 +382,7 @@ pub(super) fn prepare_reopen(
     }
     match (blueprint(options)?, &entry.store) {
         (Blueprint::Raw(raw), Store::Raw(image)) if entry.below.is_none() => {
-            image.prepare_reopen(*raw).map(Some).map_err(QmpError::generic)
+            image.prepare_reopen(*raw).map(Some).map_err(|error| cannot_open(&error))
         }
         (Blueprint::Memory(size_bytes), store @ Store::Memory(_))
         | (Blueprint::Null(size_bytes), store @ Store::Null(_)) => {

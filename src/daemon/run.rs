@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
@@ -17,7 +18,8 @@ use signal_hook::iterator::Signals;
 
 use super::{Daemon, StateDir};
 use crate::export::Inherited;
-use crate::monitor::{EventSink, MonitorError, Monitors};
+use crate::guard::{Group, GroupError, GuardError, GuardPlan};
+use crate::monitor::{EventSink, MonitorError, Monitors, OpenMonitors};
 use crate::options::{DiskPlan, Plan};
 use crate::qapi::types::{Command, ShutdownCause};
 
@@ -39,6 +41,12 @@ pub enum StartError {
     /// The directory for the faults cannot be used.
     #[error("--state-dir {0}: {1}")]
     StateDir(String, io::Error),
+    /// The sockets cannot be the group's.
+    #[error(transparent)]
+    Group(#[from] GroupError),
+    /// A privilege cannot be given up.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
     /// The host refuses something every process needs.
     #[error("{0}: {1}")]
     Host(&'static str, io::Error),
@@ -49,6 +57,7 @@ pub enum StartError {
 /// # Errors
 /// Something of the plan cannot be served; nothing is left behind.
 pub fn run(plan: &Plan, inherited: Inherited) -> Result<(), StartError> {
+    let group = plan.socket_group.as_deref().map(Group::join).transpose()?;
     let (end, ended) = mpsc::channel();
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| StartError::Host("signals cannot be handled", error))?;
@@ -56,34 +65,56 @@ pub fn run(plan: &Plan, inherited: Inherited) -> Result<(), StartError> {
     signal_hook::flag::register(libc::SIGXFSZ, Arc::default())
         .map_err(|error| StartError::Host("signals cannot be handled", error))?;
     let handle = signals.handle();
-    let end_by_signal = end.clone();
-    let listener = std::thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(move || hear(signals, &end_by_signal))
-        .map_err(|error| StartError::Host("a thread cannot be started", error))?;
-    let result = serve(plan, inherited, end, &ended);
+    let listener = start_hearing(signals, &plan.guard, end.clone())?;
+    let daemon = |events| Daemon::new(inherited, group, events, end);
+    let result = serve(plan, daemon, &ended);
     handle.close();
     let _ = listener.join();
     result
 }
 
+/// Hear signals from now on, in a thread that gives up its privileges before this returns: others
+/// cannot do it for the thread, and it could not do it any more under the filter on system calls.
+fn start_hearing(
+    signals: Signals,
+    guard: &GuardPlan,
+    end: mpsc::Sender<ShutdownCause>,
+) -> Result<JoinHandle<()>, StartError> {
+    let guard = guard.clone();
+    let (tell, told) = mpsc::channel();
+    let listener = Builder::new().name("signals".to_owned()).spawn(move || {
+        let renounced = guard.renounce();
+        let is_alone = renounced.is_ok();
+        let _ = tell.send(renounced);
+        if is_alone {
+            hear(signals, &end);
+        }
+    });
+    let listener =
+        listener.map_err(|error| StartError::Host("a thread cannot be started", error))?;
+    let gone = |_| StartError::Host("the signals' thread has ended", io::ErrorKind::Other.into());
+    told.recv().map_err(gone)??;
+    Ok(listener)
+}
+
 fn serve(
     plan: &Plan,
-    inherited: Inherited,
-    end: mpsc::Sender<ShutdownCause>,
+    daemon: impl FnOnce(EventSink) -> Daemon,
     ended: &mpsc::Receiver<ShutdownCause>,
 ) -> Result<(), StartError> {
     let events =
         EventSink::new().map_err(|error| StartError::Host("events cannot be told", error))?;
     let state_dir = plan.state_dir.as_deref().map(open_state_dir).transpose()?;
-    let daemon = Daemon::new(inherited, events.clone(), end).remembering(state_dir);
-    let daemon = Arc::new(daemon);
-    for disk in &plan.disks {
-        make(&daemon, disk)?;
-    }
+    let daemon = Arc::new(daemon(events.clone()).remembering(state_dir));
+    // What needs privileges, and serves nobody yet.
+    plan.disks.iter().try_for_each(|disk| open_store(&daemon, disk))?;
+    let monitors = OpenMonitors::open(&plan.monitors)?;
+    let mut pidfile = plan.pidfile.as_deref().map(Pidfile::lock).transpose()?;
+    plan.guard.engage()?;
+    plan.disks.iter().try_for_each(|disk| show(&daemon, disk))?;
     daemon.set_ready();
-    let monitors = Monitors::start(daemon.clone(), &plan.monitors, events)?;
-    let pidfile = plan.pidfile.as_deref().map(Pidfile::write).transpose()?;
+    let monitors = monitors.serve(daemon.clone(), events)?;
+    pidfile.as_mut().map(Pidfile::write).transpose()?;
     say_ready(plan, &monitors);
     let cause = wait_for_end(plan, &daemon, ended);
     end_of(&daemon, cause);
@@ -97,13 +128,17 @@ fn open_state_dir(path: &Path) -> Result<StateDir, StartError> {
     StateDir::open(path).map_err(|error| StartError::StateDir(path.display().to_string(), error))
 }
 
-fn make(daemon: &Daemon, disk: &DiskPlan) -> Result<(), StartError> {
+fn open_store(daemon: &Daemon, disk: &DiskPlan) -> Result<(), StartError> {
+    disk.node.as_ref().map_or(Ok(()), |node| make(daemon, disk, Command::BlockdevAdd(node.clone())))
+}
+
+fn show(daemon: &Daemon, disk: &DiskPlan) -> Result<(), StartError> {
+    make(daemon, disk, Command::BlockExportAdd(disk.export.clone()))
+}
+
+fn make(daemon: &Daemon, disk: &DiskPlan, command: Command) -> Result<(), StartError> {
     let named = |error| StartError::Disk(disk.export.id.clone(), error);
-    if let Some(node) = &disk.node {
-        daemon.execute(Command::BlockdevAdd(node.clone())).map_err(named)?;
-    }
-    daemon.execute(Command::BlockExportAdd(disk.export.clone())).map_err(named)?;
-    Ok(())
+    daemon.execute(command).map(|_| ()).map_err(named)
 }
 
 /// How long an end that was asked for is left alone.
@@ -172,18 +207,24 @@ fn say_ready(plan: &Plan, monitors: &Monitors) {
 #[derive(Debug)]
 struct Pidfile {
     path: PathBuf,
-    _locked: File,
+    locked: File,
 }
 
 impl Pidfile {
-    fn write(path: &Path) -> Result<Self, StartError> {
+    fn lock(path: &Path) -> Result<Self, StartError> {
         let failed = |error| StartError::Pidfile(path.display().to_string(), error);
-        let mut file =
+        let locked =
             File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;
-        flock(&file, FlockOperation::NonBlockingLockExclusive)
+        flock(&locked, FlockOperation::NonBlockingLockExclusive)
             .map_err(|_| failed(io::Error::other("locked by a live process")))?;
-        file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(failed)?;
-        Ok(Self { path: path.to_owned(), _locked: file })
+        locked.set_len(0).map_err(failed)?;
+        Ok(Self { path: path.to_owned(), locked })
+    }
+
+    fn write(&mut self) -> Result<(), StartError> {
+        let id = std::process::id();
+        let failed = |error| StartError::Pidfile(self.path.display().to_string(), error);
+        writeln!(self.locked, "{id}").map_err(failed)
     }
 }
 

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use rustix::net::{AddressFamily, SocketType, sockopt};
+use rustix::process::Gid;
 
 use super::serve::Door;
 use crate::socket_path::{ListenError, SocketPath};
@@ -26,13 +27,13 @@ pub enum DoorError {
 }
 
 impl Door {
-    /// Listen at a path, for this user only. A socket that nobody listens on is replaced; the path
-    /// goes with the [`SocketPath`].
+    /// Listen at a path, for this user and a group's members only. A socket that nobody listens on
+    /// is replaced; the path goes with the [`SocketPath`].
     ///
     /// # Errors
     /// [`ListenError`], and whatever was at the path is still there.
-    pub fn listen(path: &Path) -> Result<(Self, SocketPath), ListenError> {
-        let (listener, ours) = SocketPath::listen(path)?;
+    pub fn listen(path: &Path, group: Option<Gid>) -> Result<(Self, SocketPath), ListenError> {
+        let (listener, ours) = SocketPath::listen_for(path, group)?;
         Ok((Self::Listener(listener), ours))
     }
 }

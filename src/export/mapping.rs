@@ -78,6 +78,7 @@ impl Mapping {
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
+        leave_out_of_dumps(start, bytes);
         let entry = Entry::take(start as usize, bytes, sharer);
         Ok(Self { start: start.cast(), bytes, entry, _sharer: sharer.clone() })
     }
@@ -100,6 +101,15 @@ impl Drop for Mapping {
         // SAFETY: mapped in `new`, or by the handler at the same place; whoever uses the memory
         // keeps the mapping.
         unsafe { libc::munmap(self.start.cast(), self.bytes) };
+    }
+}
+
+/// What a guest has in its memory is nobody's business, and may be more than the disk holds.
+fn leave_out_of_dumps(start: *mut libc::c_void, bytes: usize) {
+    // SAFETY: a mapping of ours; the advice changes no content.
+    let advised = unsafe { libc::madvise(start, bytes, libc::MADV_DONTDUMP) };
+    if advised != 0 {
+        log::warn!("guest memory may be in core dumps: {}", io::Error::last_os_error());
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 use rustix::event::epoll::EventFlags;
 use serde_json::Value;
@@ -14,6 +15,7 @@ use serde_json::Value;
 use super::framing::Framer;
 use super::message;
 use super::session::{Call, Lookup, Session, Step};
+use super::token::Token;
 use crate::stream::Stream;
 
 /// Why a client is dropped.
@@ -57,10 +59,10 @@ impl Connection {
     const OUTPUT_BYTES_MAX: usize = 16 << 20;
     const READ_BYTES: usize = 16 << 10;
 
-    pub(super) fn new(stream: Stream, greeting: &Value) -> Self {
+    pub(super) fn new(stream: Stream, token: Option<Arc<Token>>, greeting: &Value) -> Self {
         Self {
             stream,
-            session: Session::new(Framer::default()),
+            session: Session::new(Framer::default(), token),
             output: message::to_line(greeting),
             output_sent: 0,
             events_lost: 0,
@@ -103,6 +105,11 @@ impl Connection {
             None => Ok(Progress::Nothing),
             Some(Step::Send(message)) => self.send(&message).map(|()| Progress::Answered),
             Some(Step::HangUp(why)) => Err(Ended::Dropped(why.to_owned())),
+            Some(Step::TurnAway(message)) => {
+                // As much as the socket takes now; nothing waits for such a client.
+                let _ = self.send(&message).and_then(|()| self.write());
+                Err(Ended::Dropped("it did not tell the token".to_owned()))
+            }
             Some(Step::Run(call)) => Ok(Progress::Run(call)),
         }
     }
@@ -145,6 +152,11 @@ impl Connection {
             self.events_lost = 0;
         }
         if self.input_ended && self.session.is_idle() { Err(Ended::Gone) } else { Ok(()) }
+    }
+
+    /// Whether the client has yet to tell the token.
+    pub(super) fn is_locked(&self) -> bool {
+        self.session.is_locked()
     }
 
     /// Bytes that wait for the client to read.

@@ -1,14 +1,17 @@
 //! Sockets on which clients come in.
 //!
 //! Knows: how to open what an [`Address`] names, and that nobody on another host gets in unless the
-//! operator said so. Must not know: the protocol. Invariant: nothing here ever waits for a client.
+//! operator said so, and never without a token. Must not know: the protocol. Invariant: nothing here ever waits for a client.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::address::Address;
+use super::token::{Token, TokenError};
 use crate::socket_path::{ListenError, SocketPath};
 use crate::stream::Stream;
 
@@ -29,9 +32,23 @@ pub enum MonitorError {
     /// Anybody on the network could command the daemon.
     #[error(
         "monitor {0} can be reached from other hosts, and whoever reaches it commands the daemon: \
-         use a loopback address such as 127.0.0.1, or add ,remote=on"
+         use a loopback address such as 127.0.0.1, or add ,remote=on,token-file=PATH"
     )]
     Remote(Address),
+    /// Nothing would tell an operator from anybody else on the network.
+    #[error(
+        "monitor {0} can be reached from other hosts, and needs a token: add ,token-file=PATH, a file \
+         with one line of 16 or more characters ('openssl rand -hex 32' makes one) and mode 0600"
+    )]
+    NoToken(Address),
+    /// The token cannot be had.
+    #[error("monitor: the token-file '{}' {error}", path.display())]
+    Token {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: TokenError,
+    },
     /// The host has no descriptor or thread left.
     #[error("cannot start the monitor: {0}")]
     Start(#[from] io::Error),
@@ -41,7 +58,20 @@ pub enum MonitorError {
 #[derive(Debug)]
 pub(super) enum Listener {
     Unix(UnixListener),
-    Tcp(TcpListener),
+    Tcp {
+        socket: TcpListener,
+        /// What its clients must tell.
+        token: Option<Arc<Token>>,
+    },
+}
+
+/// A client that has just come in.
+#[derive(Debug)]
+pub(super) struct Client {
+    /// Reading from it and writing to it never wait.
+    pub(super) stream: Stream,
+    /// What it must tell before anything else.
+    pub(super) token: Option<Arc<Token>>,
 }
 
 /// What opening an address gives.
@@ -65,28 +95,35 @@ impl Listener {
                 let address = address.clone();
                 Ok(Opened { listener: Self::Unix(socket), address, path: Some(path) })
             }
-            Address::Tcp { host, port, remote } => {
+            Address::Tcp { host, port, remote, token_file } => {
                 let failed = |error| MonitorError::Port { address: address.clone(), error };
                 let resolved = (host.as_str(), *port).to_socket_addrs().map_err(failed)?;
                 let resolved: Vec<SocketAddr> = resolved.collect();
                 if !remote && !resolved.iter().all(|resolved| resolved.ip().is_loopback()) {
                     return Err(MonitorError::Remote(address.clone()));
                 }
+                if token_file.is_none()
+                    && !resolved.iter().all(|resolved| resolved.ip().is_loopback())
+                {
+                    return Err(MonitorError::NoToken(address.clone()));
+                }
+                let token = token_file.as_deref().map(read_token).transpose()?;
                 let socket = TcpListener::bind(resolved.as_slice()).map_err(failed)?;
                 socket.set_nonblocking(true)?;
                 let local = socket.local_addr().map_err(failed)?;
                 let (host, port) = (local.ip().to_string(), local.port());
-                let address = Address::Tcp { host, port, remote: *remote };
-                Ok(Opened { listener: Self::Tcp(socket), address, path: None })
+                let (remote, token_file) = (*remote, token_file.clone());
+                let address = Address::Tcp { host, port, remote, token_file };
+                Ok(Opened { listener: Self::Tcp { socket, token }, address, path: None })
             }
         }
     }
 
-    /// The next client. Reading from it and writing to it never wait.
-    pub(super) fn accept(&self) -> io::Result<Stream> {
+    /// The next client.
+    pub(super) fn accept(&self) -> io::Result<Client> {
         let stream = match self {
             Self::Unix(socket) => Stream::Unix(socket.accept()?.0),
-            Self::Tcp(socket) => Stream::Tcp(socket.accept()?.0),
+            Self::Tcp { socket, .. } => Stream::Tcp(socket.accept()?.0),
         };
         match &stream {
             Stream::Unix(stream) => stream.set_nonblocking(true)?,
@@ -95,7 +132,11 @@ impl Listener {
                 stream.set_nodelay(true)?;
             }
         }
-        Ok(stream)
+        let token = match self {
+            Self::Unix(_) => None,
+            Self::Tcp { token, .. } => token.clone(),
+        };
+        Ok(Client { stream, token })
     }
 }
 
@@ -103,7 +144,12 @@ impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Unix(socket) => socket.as_fd(),
-            Self::Tcp(socket) => socket.as_fd(),
+            Self::Tcp { socket, .. } => socket.as_fd(),
         }
     }
+}
+
+fn read_token(path: &Path) -> Result<Arc<Token>, MonitorError> {
+    let failed = |error| MonitorError::Token { path: path.to_owned(), error };
+    Token::read(path).map(Arc::new).map_err(failed)
 }

@@ -17,12 +17,14 @@ mod address;
 mod connection;
 pub mod framing;
 mod listener;
+mod log_limit;
 pub mod message;
 mod outbox;
 mod server;
 pub mod session;
 mod threads;
 mod throttle;
+mod token;
 
 use serde_json::{Map, Value};
 
@@ -31,7 +33,8 @@ pub use crate::qapi::CommandSpec;
 pub use address::{Address, BadAddress};
 pub use listener::MonitorError;
 pub use outbox::{EventSink, Listener, Reply};
-pub use threads::Monitors;
+pub use threads::{Monitors, OpenMonitors};
+pub use token::{Token, TokenError};
 
 /// Runs commands.
 pub trait Executor: Send + Sync + 'static {

@@ -18,12 +18,12 @@ use rustix::event::epoll::{CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{Timespec, epoll};
 
 use super::connection::{Connection, Ended, Progress};
-use super::listener::Listener;
+use super::listener::{Client, Listener};
+use super::log_limit::LogLimit;
 use super::outbox::{Mail, Outbox, Output, Reply};
 use super::session::Call;
 use super::{Executor, message};
 use crate::qapi::QmpError;
-use crate::stream::Stream;
 
 /// An in-band command on its way to the thread that runs it.
 pub(super) type Job = (Call, Reply);
@@ -43,6 +43,8 @@ pub(super) struct Server {
     accept_again: Option<Instant>,
     /// When a delayed event is due.
     look_again: Option<Instant>,
+    /// When to tell of clients that were refused or dropped.
+    log_limit: LogLimit,
     /// Whether no further command may begin.
     stopping: bool,
 }
@@ -86,6 +88,7 @@ impl Server {
             due: BTreeSet::new(),
             accept_again: None,
             look_again: None,
+            log_limit: LogLimit::default(),
             stopping: false,
         })
     }
@@ -183,7 +186,7 @@ impl Server {
         let Some(connection) = self.clients.remove(&token) else { return };
         self.shared.outbox.leave(token);
         if let Ended::Dropped(why) = ended {
-            log::warn!("monitor client dropped: {why}");
+            self.tell(&format!("monitor client dropped: {why}"));
         }
         // Closing the socket would do, but says nothing if it went wrong.
         if let Err(error) = epoll::delete(&self.epoll, &connection) {
@@ -197,7 +200,7 @@ impl Server {
             return;
         };
         match listener.accept() {
-            Ok(stream) => self.welcome(stream),
+            Ok(client) => self.welcome(client),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => {
                 log::warn!("monitor: cannot accept a client: {error}");
@@ -207,9 +210,29 @@ impl Server {
         }
     }
 
-    fn welcome(&mut self, mut stream: Stream) {
+    /// A warning that strangers can cause as often as they like.
+    fn tell(&mut self, what: &str) {
+        match self.log_limit.tell(Instant::now()) {
+            None => {}
+            Some(0) => log::warn!("{what}"),
+            Some(untold) => log::warn!("{what} ({untold} more lately)"),
+        }
+    }
+
+    /// Clients that may be nobody's make room for others, the oldest first.
+    fn make_room(&mut self) {
         if self.clients.len() >= CLIENTS_MAX {
-            log::warn!("monitor client refused: {CLIENTS_MAX} are connected");
+            let stranger = self.clients.iter().find(|(_, client)| client.is_locked());
+            if let Some(token) = stranger.map(|(token, _)| *token) {
+                self.remove(token, &Ended::Dropped("another wants its place".to_owned()));
+            }
+        }
+    }
+
+    fn welcome(&mut self, Client { mut stream, token: secret }: Client) {
+        self.make_room();
+        if self.clients.len() >= CLIENTS_MAX {
+            self.tell(&format!("monitor client refused: {CLIENTS_MAX} are connected"));
             let error = QmpError::generic(format!("Too many clients: {CLIENTS_MAX} are connected"));
             // The buffer of a new socket takes a line; if not, the client has gone.
             let _ = stream.write(&message::to_line(&message::response(Err(error), None)));
@@ -218,7 +241,7 @@ impl Server {
         let token = self.next_token;
         self.next_token += 1;
         let connection =
-            Connection::new(stream, &message::greeting(self.shared.executor.version()));
+            Connection::new(stream, secret, &message::greeting(self.shared.executor.version()));
         let data = EventData::new_u64(token);
         if let Err(error) = epoll::add(&self.epoll, &connection, data, EventFlags::empty()) {
             log::error!("monitor: epoll_ctl: {error}");

@@ -29,9 +29,52 @@ pub struct Monitors {
 /// Values nest as deep as QEMU lets them, and reading one takes a call for each level.
 const STACK_BYTES: usize = 8 << 20;
 
+/// Monitors where clients can come, and nobody serves them yet. Dropping them closes them.
+#[derive(Debug, Default)]
+pub struct OpenMonitors {
+    listeners: Vec<Listener>,
+    addresses: Vec<Address>,
+    paths: Vec<SocketPath>,
+}
+
+impl OpenMonitors {
+    /// Open monitors, all of them or none.
+    ///
+    /// # Errors
+    /// When an address cannot be had, or is not safe.
+    pub fn open(addresses: &[Address]) -> Result<Self, MonitorError> {
+        let mut all = Self::default();
+        for address in addresses {
+            let opened = Listener::open(address)?;
+            all.listeners.push(opened.listener);
+            all.addresses.push(opened.address);
+            all.paths.extend(opened.path);
+        }
+        Ok(all)
+    }
+
+    /// Serve them. Commands go to `executor`; what `events` is told, from the beginning on, goes to
+    /// the clients.
+    ///
+    /// # Errors
+    /// When the host has no descriptor or thread left.
+    pub fn serve(
+        self,
+        executor: Arc<dyn Executor>,
+        events: EventSink,
+    ) -> Result<Monitors, MonitorError> {
+        let (jobs, queue) = mpsc::channel();
+        let shared = Shared { executor: executor.clone(), outbox: events.outbox().clone(), jobs };
+        let server = Server::new(shared, self.listeners)?;
+        let commands = Worker::start("monitor/commands", move || run_jobs(&*executor, &queue))?;
+        let sockets = Worker::start("monitor/sockets", move || server.run())?;
+        let threads = vec![sockets, commands];
+        Ok(Monitors { events, addresses: self.addresses, threads, paths: self.paths })
+    }
+}
+
 impl Monitors {
-    /// Open monitors, all of them or none. Commands go to `executor`; what `events` is told, from
-    /// the beginning on, goes to the clients.
+    /// Open monitors, all of them or none, and serve them.
     ///
     /// # Errors
     /// When an address cannot be had, or is not safe, or the host has no descriptor or thread left.
@@ -40,20 +83,7 @@ impl Monitors {
         addresses: &[Address],
         events: EventSink,
     ) -> Result<Self, MonitorError> {
-        let (mut listeners, mut paths, mut opened_addresses) = (vec![], vec![], vec![]);
-        for address in addresses {
-            let opened = Listener::open(address)?;
-            listeners.push(opened.listener);
-            opened_addresses.push(opened.address);
-            paths.extend(opened.path);
-        }
-        let (jobs, queue) = mpsc::channel();
-        let outbox = events.outbox().clone();
-        let server = Server::new(Shared { executor: executor.clone(), outbox, jobs }, listeners)?;
-        let commands = Worker::start("monitor/commands", move || run_jobs(&*executor, &queue))?;
-        let sockets = Worker::start("monitor/sockets", move || server.run())?;
-        let threads = vec![sockets, commands];
-        Ok(Self { events, addresses: opened_addresses, threads, paths })
+        OpenMonitors::open(addresses)?.serve(executor, events)
     }
 
     /// Where the monitors are, with the ports that the host chose.

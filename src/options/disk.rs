@@ -7,8 +7,11 @@
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Command, FromArgMatches, ValueEnum, value_parser};
+use clap::{Args, Command, FromArgMatches, value_parser};
 
+use super::choices::{
+    AioChoice, CacheChoice, DiscardChoice, Format, HeldOnStopChoice, OnErrorChoice,
+};
 use crate::daemon::limits::{LOGICAL_BLOCK_BYTES, SIZE_MAX_BYTES, check_node_name};
 use crate::export::{NUM_QUEUES_MAX, Serial};
 use crate::qapi::types::{
@@ -19,67 +22,6 @@ use crate::qapi::types::{
     BlockdevRef, FdSocketAddress, SocketAddress, SocketAddressVariant, UnixSocketAddress,
 };
 use crate::size::{BadSize, Size};
-
-/// What kind of store a disk has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// A file or block device of the host, byte by byte.
-    Raw,
-    /// Memory of the daemon, gone when it ends.
-    Memory,
-    /// Nothing: reads give zeroes, writes are forgotten.
-    Null,
-}
-
-/// How the host and the guest cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum CacheChoice {
-    /// Around the host's page cache (O_DIRECT); the guest flushes.
-    None,
-    /// Through the host's page cache; the guest flushes.
-    Writeback,
-    /// Every write is durable before it is answered.
-    Writethrough,
-}
-
-/// How to reach the image without waiting for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum AioChoice {
-    /// Threads that wait instead.
-    Threads,
-    /// io_uring of the host's kernel.
-    #[value(name = "io_uring")]
-    IoUring,
-}
-
-/// What becomes of discards.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum DiscardChoice {
-    /// Nothing.
-    Ignore,
-    /// The image gives the space back.
-    Unmap,
-}
-
-/// What becomes of requests that the image fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum OnErrorChoice {
-    /// The guest is told.
-    Report,
-    /// They are held until they are resumed.
-    Hold,
-    /// They are held if the image has no space left.
-    HoldOnEnospc,
-}
-
-/// What becomes of held requests whose queue stops.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum HeldOnStopChoice {
-    /// They fail.
-    Fail,
-    /// They are held again when it starts.
-    Keep,
-}
 
 /// A disk as an operator writes it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]

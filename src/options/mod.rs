@@ -4,9 +4,11 @@
 //! ([`DiskSpec`]). Must not know: how a command is carried out. Invariant: a disk made here is made
 //! by the same `blockdev-add` and `block-export-add` that an operator could send.
 
+mod choices;
 mod config;
 mod disk;
 mod log;
+mod privilege;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,12 +16,12 @@ use std::path::{Path, PathBuf};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
-pub use disk::{
-    AioChoice, CacheChoice, DiscardChoice, DiskPlan, DiskSpec, Format, HeldOnStopChoice,
-    OnErrorChoice,
-};
+pub use choices::{AioChoice, CacheChoice, DiscardChoice, Format, HeldOnStopChoice, OnErrorChoice};
+pub use disk::{DiskPlan, DiskSpec};
 pub use log::{LOG_VARIABLE, LogChoice};
 
+use self::privilege::PrivilegeOptions;
+use crate::guard::GuardPlan;
 use crate::monitor::Address;
 
 /// What `--print-capabilities` prints: QEMU's docs/interop/vhost-user.rst, "Backend program
@@ -88,10 +90,13 @@ pub struct Options {
     #[arg(long, value_name = "FILE", help_heading = "Several disks")]
     config: Option<PathBuf>,
 
-    /// Take QMP commands here: unix:PATH or tcp:HOST:PORT.  May be repeated.  An address beyond
-    /// this machine needs ",remote=on", because whoever reaches it commands the disks.
+    /// Take QMP commands here: unix:PATH or tcp:HOST:PORT.  May be repeated.  With
+    /// ",token-file=FILE" a client must say "AUTH TOKEN" first, where TOKEN is the one line of the
+    /// file, which is its owner's alone.  An address beyond this machine needs that and
+    /// ",remote=on", because whoever reaches it commands the disks.
     ///
     /// Example: --monitor unix:/tmp/monitor --monitor tcp:127.0.0.1:4444
+    /// --monitor tcp:0.0.0.0:4445,remote=on,token-file=/etc/blkfault/token
     #[arg(long = "monitor", value_name = "ADDRESS", help_heading = "Control")]
     monitors: Vec<Address>,
 
@@ -108,6 +113,9 @@ pub struct Options {
     /// Example: --state-dir /var/lib/blkfault
     #[arg(long, value_name = "DIR", help_heading = "Control")]
     state_dir: Option<PathBuf>,
+
+    #[command(flatten)]
+    privilege: PrivilegeOptions,
 }
 
 /// Everything the command line asked for.
@@ -121,6 +129,10 @@ pub struct Plan {
     pub pidfile: Option<PathBuf>,
     /// Where to keep the disks' faults.
     pub state_dir: Option<PathBuf>,
+    /// The group that may use the disks' sockets.
+    pub socket_group: Option<String>,
+    /// What to give up before anything is served.
+    pub guard: GuardPlan,
 }
 
 /// The command line as `clap` knows it, for help, completion and manual pages.
@@ -171,8 +183,16 @@ impl Options {
                         --socket-path PATH) or a --monitor to add disks by command"
                 .to_owned());
         }
-        let plan = Plan { disks: disk::plan(specs)?, monitors, pidfile, state_dir };
+        let mut plan = Plan {
+            disks: disk::plan(specs)?,
+            monitors,
+            pidfile,
+            state_dir,
+            socket_group: self.privilege.socket_group.clone(),
+            guard: GuardPlan::default(),
+        };
         plan.check_paths()?;
+        plan.guard = self.privilege.plan(&plan)?;
         Ok(plan)
     }
 }

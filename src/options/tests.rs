@@ -1,4 +1,5 @@
 use super::*;
+use crate::guard::{Kept, Need, SandboxMode, SeccompMode};
 use crate::qapi::types::{BlockFaultOnError, BlockdevOptionsVariant, BlockdevRef};
 
 fn plan_of(arguments: &[&str]) -> Result<Plan, String> {
@@ -85,6 +86,53 @@ fn faults_from_the_beginning_are_options_of_the_disk() {
 }
 
 #[test]
+fn what_the_command_line_names_stays_open() {
+    let plan = plan_of(&[
+        "--blk-file",
+        "/images/a.img",
+        "--socket-path",
+        "/run/vm/a",
+        "--disk",
+        "id=b,blk-file=/images/b.img,read-only,blkdebug-config=/etc/b.conf,socket-path=/run/vm/b",
+        "--monitor",
+        "unix:m",
+        "--monitor",
+        "tcp:127.0.0.1:4444",
+        "--pidfile",
+        "/run/blkfaultd.pid",
+        "--sandbox",
+        "landlock",
+        "--allow-path",
+        "/images",
+    ])
+    .unwrap();
+    let permitted: Vec<_> =
+        plan.guard.permitted.iter().map(|p| (p.path.to_str().unwrap(), p.need)).collect();
+    let expected = [
+        ("/images/a.img", Need::Image),
+        ("/run/vm", Need::Sockets),
+        ("/etc/b.conf", Need::Read),
+        ("/images/b.img", Need::Read),
+        (".", Need::Sockets),
+        ("/run", Need::Sockets),
+        ("/images", Need::Anything),
+    ];
+    assert_eq!(permitted, expected);
+}
+
+#[test]
+fn system_calls_are_filtered_and_files_are_not_unless_the_operator_says_otherwise() {
+    let disk = ["--memory", "1M", "--socket-path", "/a"];
+    let default = plan_of(&disk).unwrap().guard;
+    assert_eq!((default.seccomp, default.sandbox), (SeccompMode::Kill, SandboxMode::None));
+    assert_eq!(default.kept, Kept::default());
+    let options = ["--seccomp", "log", "--sandbox", "landlock", "--modcaps=+chown:+setuid"];
+    let asked = plan_of(&[&disk[..], &options[..]].concat()).unwrap().guard;
+    assert_eq!((asked.seccomp, asked.sandbox), (SeccompMode::Log, SandboxMode::Landlock));
+    assert_eq!(asked.kept.to_string(), "+chown:+setuid");
+}
+
+#[test]
 fn a_comma_in_a_value_is_written_twice() {
     let plan = plan_of(&["--disk", "memory=1M,socket-path=/a,,b,serial=x,,y"]).unwrap();
     assert_eq!(plan.disks[0].socket_path(), Some("/a,b"));
@@ -133,6 +181,13 @@ fn options_that_make_no_sense_are_refused_by_name() {
         ),
         (&["--memory", "1M", "--socket-path", "/s", "--pidfile", "/s"], "cannot both be at '/s'"),
         (&["--config", "/no/such/file"], "--config /no/such/file: "),
+        (&["--memory", "1M", "--socket-path", "/s", "--seccomp", "trap"], "kill, log, none"),
+        (&["--memory", "1M", "--socket-path", "/s", "--sandbox", "chroot"], "landlock, none"),
+        (
+            &["--memory", "1M", "--socket-path", "/s", "--allow-path", "/tmp"],
+            "--allow-path goes with --sandbox landlock only",
+        ),
+        (&["--memory", "1M", "--socket-path", "/s", "--modcaps=-chown"], "such as +dac_override"),
     ];
     for (arguments, expected) in cases {
         let error = plan_of(arguments).map(|plan| format!("{plan:?}")).unwrap_err();

@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use rustix::fs::OFlags;
+
 use super::budget::Budget;
 use super::extent::{Extent, Identity};
 use super::lock::{self, Claim, LockError};
@@ -223,10 +225,12 @@ fn open_file(options: &RawOptions) -> Result<(File, ImageKind), OpenError> {
     // Asked before the open, because opening a FIFO or a terminal has effects of its own.
     kind_of(std::fs::metadata(path).map_err(host)?.file_type(), options)?;
     let direct = options.cache == CacheMode::Direct;
+    // Whatever has taken its place since does not make this wait, nor become the process's terminal.
+    let careful = libc::O_NONBLOCK | libc::O_NOCTTY;
     let file = OpenOptions::new()
         .read(true)
         .write(!options.read_only)
-        .custom_flags(if direct { libc::O_DIRECT } else { 0 })
+        .custom_flags(careful | if direct { libc::O_DIRECT } else { 0 })
         .open(path)
         .map_err(|source| match source.raw_os_error() {
             Some(libc::EACCES | libc::EROFS | libc::EPERM | libc::ETXTBSY)
@@ -238,11 +242,18 @@ fn open_file(options: &RawOptions) -> Result<(File, ImageKind), OpenError> {
             _ => host(source),
         })?;
     let kind = kind_of(file.metadata().map_err(host)?.file_type(), options)?;
+    wait_for_io(&file).map_err(host)?;
     if !options.read_only && probe::is_write_protected(&file, kind).map_err(host)? {
         let source = io::Error::from_raw_os_error(libc::EROFS);
         return Err(OpenError::NotWritable { path: path.clone(), source });
     }
     Ok((file, kind))
+}
+
+/// io_uring would answer EAGAIN for a file that is open without waiting.
+fn wait_for_io(file: &File) -> io::Result<()> {
+    let flags = rustix::fs::fcntl_getfl(file)?;
+    Ok(rustix::fs::fcntl_setfl(file, flags.difference(OFlags::NONBLOCK))?)
 }
 
 /// What the image is, if that is acceptable.

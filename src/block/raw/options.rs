@@ -212,3 +212,14 @@ pub enum OpenError {
         source: io::Error,
     },
 }
+
+impl OpenError {
+    /// Whether the host says that this process may not.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        let (Self::NotWritable { source, .. } | Self::Host { source, .. }) = self else {
+            return false;
+        };
+        source.kind() == io::ErrorKind::PermissionDenied
+    }
+}

@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use io_uring::{IoUring, Probe, opcode, squeue, types};
+use io_uring::{IoUring, Probe, opcode, register, squeue, types};
 
 use super::current::Current;
 use super::task::{Call, Next, Task};
@@ -59,17 +59,36 @@ fn try_out() -> io::Result<()> {
     let ring = IoUring::new(1)?;
     let mut probe = Probe::new();
     ring.submitter().register_probe(&mut probe)?;
-    let needed = [
-        opcode::Readv::CODE,
-        opcode::Writev::CODE,
-        opcode::Fsync::CODE,
-        opcode::Fallocate::CODE,
-        opcode::PollAdd::CODE,
-    ];
-    if needed.into_iter().all(|code| probe.is_supported(code)) {
+    if NEEDED.into_iter().all(|code| probe.is_supported(code)) {
         return Ok(());
     }
     Err(io::Error::new(io::ErrorKind::Unsupported, "the kernel's io_uring is too old"))
+}
+
+/// All that a ring is asked for.
+const NEEDED: [u8; 5] = [
+    opcode::Readv::CODE,
+    opcode::Writev::CODE,
+    opcode::Fsync::CODE,
+    opcode::Fallocate::CODE,
+    opcode::PollAdd::CODE,
+];
+
+/// A ring that does nothing else than it is needed for. No filter on system calls sees what a ring is
+/// asked for, and a ring could open files and sockets.
+fn restricted_ring() -> io::Result<IoUring> {
+    let ring = IoUring::builder().setup_clamp().setup_r_disabled().dontfork().build(ENTRIES)?;
+    ring.submitter().register_restrictions(&mut NEEDED.map(register::Restriction::sqe_op))?;
+    ring.submitter().register_enable_rings()?;
+    Ok(ring)
+}
+
+/// A ring: a restricted one where the kernel has those (since Linux 5.10).
+fn ring() -> io::Result<IoUring> {
+    restricted_ring().or_else(|error| {
+        log::info!("io_uring cannot be restricted here ({error})");
+        IoUring::builder().setup_clamp().dontfork().build(ENTRIES)
+    })
 }
 
 /// One worker's ring.
@@ -95,7 +114,7 @@ pub(super) struct UringChannel {
 impl UringChannel {
     pub(super) fn new(current: Arc<Current>) -> io::Result<Self> {
         Ok(Self {
-            ring: IoUring::builder().setup_clamp().dontfork().build(ENTRIES)?,
+            ring: ring()?,
             current,
             slots: Vec::new(),
             free: Vec::new(),
@@ -308,6 +327,27 @@ fn entry(file: types::Fd, call: &Call<'_>) -> squeue::Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ring_opens_no_file() {
+        check().unwrap();
+        let mut ring = restricted_ring().unwrap();
+        let mut ask = |entry: squeue::Entry| {
+            // SAFETY: what the entry points to is static.
+            unsafe { ring.submission().push(&entry).unwrap() };
+            ring.submit_and_wait(1).unwrap();
+            ring.completion().next().unwrap().result()
+        };
+        let path = c"/dev/null".as_ptr();
+        let open = opcode::OpenAt::new(types::Fd(libc::AT_FDCWD), path).build();
+        assert_eq!(ask(open), -libc::EACCES);
+        assert_eq!(
+            ask(opcode::Socket::new(libc::AF_INET, libc::SOCK_STREAM, 0).build()),
+            -libc::EACCES
+        );
+        // What it is for goes on: this is a descriptor that is not open.
+        assert_eq!(ask(opcode::Fsync::new(types::Fd(-1)).build()), -libc::EBADF);
+    }
 
     #[test]
     fn an_outage_is_told_once_however_often_the_kernel_is_asked() {

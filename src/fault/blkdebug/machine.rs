@@ -266,7 +266,7 @@ impl From<Written> for Machine {
         let Written { state, cells, set_state, breakpoints, armed } = written;
         let inject_error = cells.iter().map(|cell| cell.rule.clone()).collect();
         let mut machine = Self::default();
-        machine.add(Rules { inject_error, set_state, ..Rules::default() });
+        machine.add(Rules { inject_error, set_state });
         for (number, cell) in (0..).zip(&cells).filter(|(_, cell)| cell.gone) {
             if let Some(group) = machine.groups.get_mut(&(cell.rule.event, cell.rule.state)) {
                 group.remove(number, &cell.rule);

@@ -6,19 +6,23 @@
 //! piece of input is answered exactly once; in-band commands begin one at a time, in the order in
 //! which they came, each after the one before it was answered.
 
+mod prelude;
 mod request;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
 use std::mem;
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+use self::prelude::{Look, Prelude};
 use self::request::{Request, enabled_capabilities};
 use super::CommandSpec;
 use super::framing::{Framer, JsonError};
 use super::message;
+use super::token::Token;
 use crate::qapi::{ErrorClass, QmpError};
 
 /// Looks a command up by name.
@@ -45,8 +49,10 @@ pub enum Step {
     Send(Value),
     /// Run this command.
     Run(Call),
-    /// Close the connection: this is no QMP client.
+    /// Close the connection, for this reason: this is no QMP client.
     HangUp(&'static str),
+    /// Send this message and close the connection: this client may not command us.
+    TurnAway(Value),
 }
 
 /// What the client has negotiated.
@@ -76,12 +82,13 @@ impl Session {
     /// Without OOB none may.
     pub const QUEUED_MAX: usize = 8;
 
-    /// A client that has said nothing yet.
+    /// A client that has said nothing yet, and that must tell the token, if there is one, before
+    /// anything else.
     #[must_use]
-    pub fn new(framer: Framer) -> Self {
+    pub fn new(framer: Framer, token: Option<Arc<Token>>) -> Self {
         Self {
             mode: Mode::Negotiating,
-            prelude: Prelude::default(),
+            prelude: Prelude::with(token),
             framer,
             input: Vec::new(),
             input_read: 0,
@@ -100,6 +107,12 @@ impl Session {
     #[must_use]
     pub fn wants_input(&self) -> bool {
         self.has_room() && self.is_drained()
+    }
+
+    /// Whether the client has yet to tell the token.
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        self.prelude.is_locked()
     }
 
     /// Whether the client has negotiated, and so hears of events.
@@ -131,7 +144,7 @@ impl Session {
                 return None;
             }
             match self.read_value()? {
-                Err(reason) => return Some(Step::HangUp(reason)),
+                Err(step) => return Some(step),
                 Ok(Ok(value)) if request::is_oob(&value) => return Some(self.oob(value, lookup)),
                 Ok(in_band) => self.queue.push_back(in_band),
             }
@@ -140,7 +153,7 @@ impl Session {
 
     /// Whether [`Session::poll`] can make nothing of the input so far.
     fn is_drained(&self) -> bool {
-        self.input_read == self.input.len() || self.prelude == Prelude::Watching
+        self.input_read == self.input.len() || self.prelude.is_on()
     }
 
     fn has_room(&self) -> bool {
@@ -150,19 +163,25 @@ impl Session {
         }
     }
 
-    /// The next complete piece of input, or why the client must go.
-    fn read_value(&mut self) -> Option<Result<Result<Value, JsonError>, &'static str>> {
-        if self.prelude == Prelude::Watching {
-            // It means nothing to either language, and must neither hide HTTP nor pile up.
-            let unread = self.input.get(self.input_read..).unwrap_or_default();
-            self.input_read += unread.iter().take_while(|byte| b" \t\r\n".contains(byte)).count();
-        }
+    /// The next complete piece of input, or what to do before there can be one.
+    fn read_value(&mut self) -> Option<Result<Result<Value, JsonError>, Step>> {
+        let unread = self.input.get(self.input_read..).unwrap_or_default();
+        self.input_read += self.prelude.leading_space(unread);
         let unread = self.input.get(self.input_read..).unwrap_or_default();
         match self.prelude.look_at(unread) {
             Look::Undecided => return None,
-            Look::Http => return Some(Err("it speaks HTTP")),
-            Look::Other => {}
+            Look::Stranger(why) => return Some(Err(Step::HangUp(why))),
+            Look::Denied(why) => {
+                let refusal = message::response(Err(QmpError::generic(why)), None);
+                return Some(Err(Step::TurnAway(refusal)));
+            }
+            Look::Token(bytes) => {
+                self.input_read += bytes;
+                return Some(Err(Step::Send(message::response(Ok(json!({})), None))));
+            }
+            Look::Session => {}
         }
+        let unread = self.input.get(self.input_read..).unwrap_or_default();
         let (read, value) = self.framer.feed(unread);
         self.input_read += read;
         value.map(Ok)
@@ -239,51 +258,4 @@ const OWN_COMMAND: &str = "qmp_capabilities";
 
 fn refuse(error: QmpError, id: Option<Value>) -> Step {
     Step::Send(message::response(Err(error), id))
-}
-
-/// Watches the first bytes of a session, behind white space, for HTTP in letters of any case. A web
-/// page can make a browser of the same machine send a request to any port of it, and the body of
-/// that request may hold commands.
-#[derive(Debug, Default, PartialEq, Eq)]
-enum Prelude {
-    #[default]
-    Watching,
-    Done,
-}
-
-enum Look {
-    Undecided,
-    Http,
-    Other,
-}
-
-impl Prelude {
-    const METHODS: [&[u8]; 9] = [
-        b"GET ",
-        b"POST ",
-        b"PUT ",
-        b"HEAD ",
-        b"PATCH ",
-        b"DELETE ",
-        b"OPTIONS ",
-        b"CONNECT ",
-        b"TRACE ",
-    ];
-
-    fn look_at(&mut self, input: &[u8]) -> Look {
-        if *self == Self::Done {
-            return Look::Other;
-        }
-        let begins = |text: &[u8], with: &[u8]| {
-            text.get(..with.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(with))
-        };
-        if Self::METHODS.iter().any(|method| begins(input, method)) {
-            return Look::Http;
-        }
-        if Self::METHODS.iter().any(|method| begins(method, input)) {
-            return Look::Undecided;
-        }
-        *self = Self::Done;
-        Look::Other
-    }
 }

@@ -1,7 +1,9 @@
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{Call, Framer, Session, Step};
+use super::{Call, Framer, Session, Step, Token};
 use crate::monitor::CommandSpec;
 
 /// `slow` and `fast` exist; `fast` may overtake.
@@ -10,7 +12,7 @@ fn lookup(name: &str) -> Option<CommandSpec> {
 }
 
 fn session() -> Session {
-    Session::new(Framer::default())
+    Session::new(Framer::default(), None)
 }
 
 /// A session after negotiation, with OOB or without.
@@ -153,6 +155,80 @@ fn http_is_hung_up_on_before_it_can_say_anything() {
         let blanks = request.len() - request.trim_ascii_start().len();
         assert_eq!(hung_up, request.trim_ascii_start().find(' ').map(|at| blanks + at));
     }
+}
+
+#[test]
+fn tls_is_hung_up_on_at_its_first_byte() {
+    for hello in [&b"\x16"[..], b"\x16\x03\x01\x02\x00\x01", b"\r\n\x16\x03\x03"] {
+        let mut session = session();
+        session.receive(hello);
+        assert_eq!(session.poll(&lookup), Some(Step::HangUp("it speaks TLS")));
+    }
+}
+
+const TOKEN: &str = "a-token-of-sixteen-or-more";
+
+fn locked() -> Session {
+    let token = Arc::new(Token::new(TOKEN.as_bytes()).unwrap());
+    Session::new(Framer::default(), Some(token))
+}
+
+#[test]
+fn a_client_that_tells_the_token_has_a_session_like_any_other() {
+    for line in [format!("AUTH {TOKEN}\n"), format!("\r\n AUTH {TOKEN}\r\n")] {
+        let commands = "{'execute': 'qmp_capabilities'}{'execute': 'slow', 'id': 7}";
+        let input = format!("{line}{commands}");
+        for piece_bytes in [1, 2, input.len()] {
+            let mut session = locked();
+            let mut steps = Vec::new();
+            for piece in input.as_bytes().chunks(piece_bytes) {
+                assert!(session.wants_input());
+                session.receive(piece);
+                steps.extend(std::iter::from_fn(|| session.poll(&lookup)));
+            }
+            let done = || Step::Send(json!({ "return": {} }));
+            let [first, second, Step::Run(call)] = &steps[..] else { panic!("{steps:?}") };
+            assert_eq!((first, second), (&done(), &done()));
+            assert_eq!(call.id, Some(json!(7)));
+            assert!(!session.is_locked());
+        }
+    }
+}
+
+#[test]
+fn a_client_that_does_not_tell_the_token_is_turned_away_before_anything_else() {
+    let too_long = format!("AUTH {}", "x".repeat(4096));
+    for (input, why) in [
+        ("{'execute': 'qmp_capabilities'}", "wants its token first"),
+        ("x", "wants its token first"),
+        ("auth a-token-of-sixteen-or-more\n", "wants its token first"),
+        ("AUTH\n", "wants its token first"),
+        ("AUTH \n", "token is wrong"),
+        ("AUTH a-token-of-sixteen-or-mor\n", "token is wrong"),
+        ("AUTH a-token-of-sixteen-or-more \n", "token is wrong"),
+        ("AUTH  a-token-of-sixteen-or-more\n", "token is wrong"),
+        (too_long.as_str(), "token is wrong"),
+    ] {
+        let mut session = locked();
+        session.receive(input.as_bytes());
+        session.receive(b"{'execute': 'qmp_capabilities'}");
+        match session.poll(&lookup) {
+            Some(Step::TurnAway(message)) => {
+                let desc = message["error"]["desc"].as_str().unwrap();
+                assert!(desc.contains(why), "{input}: {desc}");
+                assert!(!desc.contains(TOKEN));
+            }
+            other => panic!("{input}: {other:?}"),
+        }
+        assert!(session.is_locked() && !session.wants_events());
+    }
+    let mut http = locked();
+    http.receive(b"GET / HTTP/1.1\r\n");
+    assert_eq!(http.poll(&lookup), Some(Step::HangUp("it speaks HTTP")));
+    let mut unfinished = locked();
+    unfinished.receive(b"AUTH a-token");
+    assert_eq!(unfinished.poll(&lookup), None);
+    assert!(unfinished.wants_input() && unfinished.is_idle());
 }
 
 #[test]
