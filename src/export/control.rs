@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+#[cfg(feature = "fuzzing")]
+use super::fuzzing::turns;
 use super::memory::GuestMemory;
 use super::patience::{Patience, STOP_TIMEOUT};
 use super::worker::{Loop, Shared, WorkerSetup};
@@ -63,7 +65,8 @@ pub(super) struct Worker {
     abandoned: Arc<AtomicBool>,
     /// Gets the number of requests that were given up.
     ended: Receiver<usize>,
-    thread: JoinHandle<()>,
+    /// `None` where it has none of its own.
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Worker {
@@ -82,6 +85,11 @@ impl Worker {
             next_avail: next_avail.clone(),
             abandoned: abandoned.clone(),
         };
+        #[cfg(feature = "fuzzing")]
+        if turns::are_here() {
+            turns::adopt(setup, shared, ended_in)?;
+            return Ok(Self { name, changes, wake, next_avail, abandoned, ended, thread: None });
+        }
         let thread = std::thread::Builder::new().name(name.clone()).spawn(move || {
             let mut serving = match Loop::new(setup, shared) {
                 Ok(serving) => serving,
@@ -95,6 +103,7 @@ impl Worker {
             // Dropping the channel waits for the image, which nobody else has to do.
             let _ = ended_in.send(serving.given_up);
         })?;
+        let thread = Some(thread);
         match ready.recv() {
             Ok(Ok(())) => Ok(Self { name, changes, wake, next_avail, abandoned, ended, thread }),
             Ok(Err(error)) => Err(error),
@@ -123,6 +132,8 @@ impl Worker {
         if self.changes.send((change, done)).is_ok() {
             let _ = self.wake.write(1);
         }
+        #[cfg(feature = "fuzzing")]
+        turns::run_workers();
         is_done
     }
 
@@ -157,8 +168,8 @@ impl Worker {
             Ok(given_up) => given_up,
             Err(RecvTimeoutError::Disconnected) => 0,
         };
-        if given_up == 0 {
-            let _ = self.thread.join();
+        if let Some(thread) = self.thread.filter(|_| given_up == 0) {
+            let _ = thread.join();
         }
         let next_avail = self.next_avail.load(Ordering::Acquire);
         Ok(Stopped { next_avail, is_stuck: given_up > 0 })

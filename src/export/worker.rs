@@ -20,6 +20,8 @@ use vmm_sys_util::eventfd::EventFd;
 use super::chain::walk;
 use super::control::Change;
 use super::disk::{Disk, IoFailure, QUEUE_SIZE_MAX};
+#[cfg(feature = "fuzzing")]
+use super::fuzzing::watch::{Event, tell};
 use super::memory::GuestMemory;
 use super::patience::Patience;
 use super::request::{Outcome, Parsed, Request, Terms, Used, What, parse};
@@ -186,7 +188,11 @@ impl Loop {
         self.ring.fetch(&self.memory, &mut heads);
         let (mut taken, mut asked_bytes) = (0, 0);
         while taken < heads.len() && asked_bytes < ROUND_BYTES && !self.is_abandoned() {
+            #[cfg(feature = "fuzzing")]
+            tell(Event::Taking { queue: self.queue, head: heads[taken] });
             asked_bytes += self.take(heads[taken]);
+            #[cfg(feature = "fuzzing")]
+            tell(Event::Taken);
             taken += 1;
         }
         let left = u16::try_from(heads.len() - taken).unwrap_or(0);
@@ -295,6 +301,8 @@ impl Loop {
 
     fn push(&mut self, used: Used) {
         if !self.is_abandoned() {
+            #[cfg(feature = "fuzzing")]
+            tell(Event::Answered { queue: self.queue, head: used.head });
             self.ring.push(&self.memory, used);
         }
     }

@@ -1,0 +1,37 @@
+//! blkfault's fuzz targets.
+//!
+//! Each module is a target: what an input means, what must hold for every input, and seeds named by
+//! the bugs of other programs that they are like ([`ids`] says which bug is where). The programs in
+//! `fuzz_targets` feed them coverage-guided; `tests/seeds.rs` feeds them the seeds and chance's changes
+//! to them.
+
+#![allow(clippy::expect_used, reason = "a target that cannot go on has found something")]
+
+pub mod chain;
+pub mod guest;
+pub mod image;
+pub mod input;
+pub mod model;
+pub mod reads;
+pub mod request;
+pub mod rng;
+
+/// A name and the input.
+pub type Seed = (&'static str, Vec<u8>);
+
+/// One way in.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// The program's name.
+    pub name: &'static str,
+    /// Try an input; panics where something does not hold.
+    pub run: fn(&[u8]),
+    /// Inputs to begin with.
+    pub seeds: fn() -> Vec<Seed>,
+}
+
+/// All of them.
+pub const TARGETS: &[Target] = &[
+    Target { name: "f01_chain", run: chain::run, seeds: chain::seeds },
+    Target { name: "f02_request", run: request::run, seeds: request::seeds },
+];

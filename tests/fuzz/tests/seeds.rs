@@ -1,0 +1,104 @@
+//! The seeds as files, and every target over them and over chance's changes to them.
+//!
+//! Story: the files in `seeds/` are what the code says (`UPDATE=1` writes them); no seed and none of a
+//! fixed number of changed ones makes a target fail, on any toolchain.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use blkfault_fuzz::rng::Chance;
+use blkfault_fuzz::{TARGETS, Target};
+
+/// All seeds together, so that nobody minds them in the repository.
+const BYTES_MAX: u64 = 200 << 10;
+
+fn folder(target: &Target) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(target.name)
+}
+
+/// How many changed inputs each target is fed; `FUZZ_RUNS` asks for another number.
+fn runs() -> usize {
+    std::env::var("FUZZ_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(2000)
+}
+
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let Ok(entries) = fs::read_dir(folder) else { return BTreeMap::new() };
+    let paths = entries.map(|entry| entry.expect("a file").path());
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    paths.map(|path| (name(&path), fs::read(&path).expect("a seed"))).collect()
+}
+
+#[test]
+fn the_seeds_in_files_are_those_of_the_code() {
+    let mut bytes = 0;
+    for target in TARGETS {
+        let wanted: BTreeMap<String, Vec<u8>> =
+            (target.seeds)().into_iter().map(|(name, seed)| (name.to_owned(), seed)).collect();
+        assert_eq!(wanted.len(), (target.seeds)().len(), "{}: two of one name", target.name);
+        let folder = folder(target);
+        if std::env::var_os("UPDATE").is_some() {
+            let _ = fs::remove_dir_all(&folder);
+            fs::create_dir_all(&folder).expect("a folder");
+            for (name, seed) in &wanted {
+                fs::write(folder.join(name), seed).expect("a file");
+            }
+        }
+        let stale =
+            "UPDATE=1 cargo test --manifest-path tests/fuzz/Cargo.toml --no-default-features";
+        assert!(files(&folder) == wanted, "seeds/{} is stale: {stale}", target.name);
+        bytes += wanted.values().map(|seed| seed.len() as u64).sum::<u64>();
+    }
+    assert!(bytes < BYTES_MAX, "{bytes} bytes of seeds");
+}
+
+fn feed(target: &Target) {
+    let seeds = (target.seeds)();
+    assert!(!seeds.is_empty());
+    let started = Instant::now();
+    let try_input = |name: &str, input: &[u8]| {
+        let failed = std::panic::catch_unwind(|| (target.run)(input)).is_err();
+        if failed {
+            let kept = std::env::temp_dir().join(format!("{}-failed", target.name));
+            let _ = fs::write(&kept, input);
+            panic!("{}: {name} fails; the input is in {}", target.name, kept.display());
+        }
+    };
+    for (name, seed) in &seeds {
+        try_input(name, seed);
+    }
+    let mut chance = Chance::new(1);
+    for run in 0..runs() {
+        let (first, other) = (chance.below(seeds.len()), chance.below(seeds.len()));
+        let input = chance.change(&seeds[first].1, &seeds[other].1);
+        try_input(&format!("change {run} of {}", seeds[first].0), &input);
+    }
+    println!("{}: {} seeds, {} changed, {:?}", target.name, seeds.len(), runs(), started.elapsed());
+}
+
+fn feed_by_name(name: &str) {
+    feed(TARGETS.iter().find(|target| target.name == name).expect("a target"));
+}
+
+macro_rules! targets {
+    ($($test:ident: $name:literal,)*) => {
+        $(
+            #[test]
+            fn $test() {
+                feed_by_name($name);
+            }
+        )*
+
+        #[test]
+        fn every_target_is_fed() {
+            let fed = [$($name),*];
+            assert!(TARGETS.iter().map(|target| target.name).eq(fed));
+        }
+    };
+}
+
+targets! {
+    a_chain_is_walked_as_by_the_reference: "f01_chain",
+    a_request_is_served_as_by_the_reference: "f02_request",
+}
