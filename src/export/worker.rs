@@ -332,6 +332,15 @@ impl Loop {
         }
     }
 
+    /// Whether [`wait`](Self::wait) would return at once.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn would_wake(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        // SAFETY: the descriptor is open as long as `self`, which outlives the result.
+        let epoll = unsafe { std::os::fd::BorrowedFd::borrow_raw(self.epoll.as_raw_fd()) };
+        poll(&mut [PollFd::new(&epoll, PollFlags::IN)], Some(&Timespec::default())) == Ok(1)
+    }
+
     fn wait(&mut self) {
         let mut events = [EpollEvent::default(); 8];
         let timeout_ms = self.draining.map_or(-1, |patience| {

@@ -17,6 +17,8 @@ struct Inline {
     serving: Loop,
     wake: EventFd,
     ended: Sender<usize>,
+    /// It has had no turn yet.
+    is_fresh: bool,
 }
 
 thread_local! {
@@ -44,11 +46,12 @@ pub(in crate::export) fn adopt(
 ) -> io::Result<()> {
     let wake = shared.wake.try_clone()?;
     let serving = Loop::new(setup, shared)?;
-    WORKERS.with_borrow_mut(|workers| workers.push(Inline { serving, wake, ended }));
+    WORKERS
+        .with_borrow_mut(|workers| workers.push(Inline { serving, wake, ended, is_fresh: true }));
     Ok(())
 }
 
-/// Let every worker of this thread take turns until it would wait.
+/// Let every worker of this thread that something wakes take turns until it would wait again.
 ///
 /// # Panics
 /// When one never does.
@@ -59,6 +62,9 @@ pub fn run_workers() {
 impl Inline {
     /// False when it has ended.
     fn run(&mut self) -> bool {
+        if !std::mem::take(&mut self.is_fresh) && !self.serving.would_wake() {
+            return true;
+        }
         for _ in 0..TURNS_MAX {
             // It finds this when it waits, and takes it away only then.
             let _ = self.wake.write(1);

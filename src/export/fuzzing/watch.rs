@@ -10,8 +10,8 @@ use std::sync::Arc;
 use vm_memory::bitmap::BS;
 use vm_memory::guest_memory::{GuestMemorySliceIterator, Result};
 use vm_memory::{
-    GuestAddress, GuestMemory, GuestMemoryMmap, GuestRegionCollectionError, GuestRegionMmap,
-    Permissions,
+    GuestAddress, GuestMemory, GuestMemoryBackend, GuestMemoryMmap, GuestRegionCollectionError,
+    GuestRegionMmap, Permissions,
 };
 
 use crate::export::dirty::RegionLog;
@@ -96,6 +96,12 @@ impl Deref for Watched {
 type Region = Arc<GuestRegionMmap<RegionLog>>;
 
 impl Watched {
+    /// How many of so many bytes can be touched before one that is not there.
+    fn present(&self, addr: GuestAddress, count: usize) -> usize {
+        let slices = GuestMemoryBackend::get_slices(&self.0, addr, count);
+        slices.map_while(std::result::Result::ok).map(|slice| slice.len()).sum()
+    }
+
     pub(in crate::export) fn new() -> Self {
         Self::default()
     }
@@ -130,9 +136,10 @@ impl GuestMemory for Watched {
         count: usize,
         access: Permissions,
     ) -> Result<impl GuestMemorySliceIterator<'a, BS<'a, RegionLog>>> {
+        let (at, bytes) = (addr.0, self.present(addr, count));
         tell(match access {
-            Permissions::Read => Event::Read { at: addr.0, bytes: count },
-            _ => Event::Write { at: addr.0, bytes: count },
+            Permissions::Read => Event::Read { at, bytes },
+            _ => Event::Write { at, bytes },
         });
         GuestMemory::get_slices(&self.0, addr, count, access)
     }

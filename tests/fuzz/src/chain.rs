@@ -9,7 +9,8 @@ use std::rc::Rc;
 use blkfault::fuzzing::{ChainAt, Event, Memory, walk, watch};
 
 use crate::guest::{
-    BORDER, BYTES, Desc, HOLE, INDIRECT, NEXT, Put, REGIONS, WRITE, header, readable, writable,
+    BORDER, BYTES, Desc, HOLE, INDIRECT, NEXT, Put, REGIONS, WRITE, header, present, readable,
+    writable,
 };
 use crate::input::{Reader, Writer};
 use crate::reads::Tally;
@@ -72,10 +73,7 @@ pub fn run(input: &[u8]) {
     });
     let mut dirty = Vec::new();
     for put in &case.puts {
-        dirty.push(put.apply(&mut |at, byte| {
-            ground.memory.write(at, &[byte]);
-            ground.mirror[usize::try_from(at).unwrap_or(0)] = byte;
-        }));
+        dirty.push(put.apply(&mut |at, bytes| ground.write(at, bytes)));
     }
     ground.compare(ChainAt {
         table: case.table,
@@ -83,14 +81,19 @@ pub fn run(input: &[u8]) {
         head: case.head,
         indirect: case.indirect,
     });
-    for at in dirty.into_iter().flatten().filter(|at| crate::guest::is_there(*at)) {
-        ground.memory.write(at, &[0]);
-        ground.mirror[usize::try_from(at).unwrap_or(0)] = 0;
+    for (at, bytes) in dirty.into_iter().flat_map(present) {
+        ground.write(at, &[0; 255][..bytes]);
     }
     GROUND.set(Some(ground));
 }
 
 impl Ground {
+    fn write(&mut self, at: u64, bytes: &[u8]) {
+        self.memory.write(at, bytes);
+        let at = usize::try_from(at).unwrap_or(0);
+        self.mirror[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
     fn compare(&mut self, at: ChainAt) {
         self.reads.borrow_mut().clear();
         let reads = self.reads.clone();
@@ -109,7 +112,7 @@ impl Ground {
             _ => panic!("{walked:?}, but the reference walks to {expected:?}"),
         }
         // Somebody really watched.
-        assert_eq!(self.reads.borrow().is_empty(), (&allowed).is_empty());
+        assert_eq!(self.reads.borrow().is_empty(), allowed.is_empty());
         self.tally.check(&self.reads.borrow(), &allowed);
     }
 }

@@ -3,6 +3,8 @@
 //! Knows: descriptors, request headers, where memory is and where it is not. Must not know: what a
 //! device makes of them. Invariant: a [`Put`] changes nothing but memory that is there.
 
+use std::ops::Range;
+
 use crate::input::{Reader, Writer};
 
 /// Where memory is: two regions that touch, a hole, one more region.
@@ -26,6 +28,15 @@ pub const INDIRECT: u16 = 4;
 /// Whether there is memory at an address.
 pub fn is_there(at: u64) -> bool {
     at < HOLE || (0x1_0000..END).contains(&at)
+}
+
+/// The parts of a range where memory is.
+pub fn present(range: Range<u64>) -> impl Iterator<Item = (u64, usize)> {
+    REGIONS.into_iter().filter_map(move |(at, bytes)| {
+        let (start, end) = (range.start.max(at), range.end.min(at + bytes as u64));
+        let bytes = usize::try_from(end.checked_sub(start)?).ok()?;
+        (bytes > 0).then_some((start, bytes))
+    })
 }
 
 /// A descriptor.
@@ -134,14 +145,14 @@ impl Put {
         }
     }
 
-    /// Do it, a byte at a time; returns where.
-    pub fn apply(&self, memory: &mut impl FnMut(u64, u8)) -> std::ops::Range<u64> {
+    /// Do it, in pieces that are there; returns where.
+    pub fn apply(&self, memory: &mut impl FnMut(u64, &[u8])) -> Range<u64> {
         let (start, bytes) = self.content();
-        for (at, byte) in (start..).zip(&bytes) {
-            if is_there(at) {
-                memory(at, *byte);
-            }
+        let end = start + bytes.len() as u64;
+        for (at, part) in present(start..end) {
+            let from = usize::try_from(at - start).unwrap_or(0);
+            memory(at, &bytes[from..from + part]);
         }
-        start..start + bytes.len() as u64
+        start..end
     }
 }

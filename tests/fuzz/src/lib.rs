@@ -11,10 +11,14 @@ pub mod chain;
 pub mod guest;
 pub mod image;
 pub mod input;
+pub mod messages;
 pub mod model;
 pub mod reads;
 pub mod request;
 pub mod rng;
+pub mod session;
+pub mod shared;
+pub mod wire;
 
 /// A name and the input.
 pub type Seed = (&'static str, Vec<u8>);
@@ -34,4 +38,6 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "f01_chain", run: chain::run, seeds: chain::seeds },
     Target { name: "f02_request", run: request::run, seeds: request::seeds },
+    Target { name: "f03_messages", run: messages::run, seeds: messages::seeds },
+    Target { name: "f04_session", run: session::run, seeds: session::seeds },
 ];

@@ -291,7 +291,7 @@ impl Device<'_> {
 }
 
 /// The first `bytes` bytes of pieces, and the others.
-fn split(pieces: Vec<(u64, u32)>, bytes: u32) -> (Vec<(u64, u32)>, Vec<(u64, u32)>) {
+fn split(pieces: Vec<(u64, u32)>, bytes: u32) -> Pieces {
     let (mut head, mut body, mut missing) = (Vec::new(), Vec::new(), bytes);
     for (at, bytes) in pieces {
         let now = bytes.min(missing);

@@ -225,9 +225,10 @@ pub fn run(input: &[u8]) {
     let mut scene = Scene::new(&case, &terms, &content);
     for step in &case.steps {
         match step {
-            Step::Put(put) => drop(put.apply(&mut |at, byte| {
-                ground.memory.write(at, &[byte]);
-                ground.mirror[usize::try_from(at).unwrap_or(0)] = byte;
+            Step::Put(put) => drop(put.apply(&mut |at, bytes| {
+                ground.memory.write(at, bytes);
+                let at = usize::try_from(at).unwrap_or(0);
+                ground.mirror[at..at + bytes.len()].copy_from_slice(bytes);
             })),
             Step::Serve(head) => {
                 let (size, indirect) = (1 << case.size_log2, case.indirect);
@@ -273,7 +274,7 @@ impl Ground {
         assert_eq!(used, expected.used_bytes, "used length");
         assert_eq!(*scene.asked.lock().expect("not poisoned"), expected.asked, "asked, durable");
         // Somebody really watched.
-        assert_eq!(self.reads.borrow().is_empty(), (&expected.reads).is_empty());
+        assert_eq!(self.reads.borrow().is_empty(), expected.reads.is_empty());
         self.tally.check(&self.reads.borrow(), &expected.reads);
         self.compare_memory();
     }

@@ -11,7 +11,7 @@ impl Chance {
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -19,7 +19,7 @@ impl Chance {
     }
 
     pub fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() >> 16).unwrap_or(0) % end.max(1)
+        usize::try_from(self.number() >> 16).unwrap_or(0) % end.max(1)
     }
 
     /// The same input with a few changes: bits, bytes, parts doubled, dropped, or out of another.
@@ -32,7 +32,7 @@ impl Chance {
             match self.below(7) {
                 0 if !input.is_empty() => input[at] ^= 1 << self.below(8),
                 1 if !input.is_empty() => input[at] = EDGES[self.below(EDGES.len())],
-                2 if !input.is_empty() => input[at] = self.next() as u8,
+                2 if !input.is_empty() => input[at] = self.number() as u8,
                 3 => drop(input.drain(part.start..part.end.min(part.start + 24))),
                 4 => {
                     let copy = input[part].to_vec();

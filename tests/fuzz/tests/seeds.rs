@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use blkfault_fuzz::rng::Chance;
@@ -30,8 +31,15 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     paths.map(|path| (name(&path), fs::read(&path).expect("a seed"))).collect()
 }
 
+/// One test at a time: targets count what the whole process holds.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn the_seeds_in_files_are_those_of_the_code() {
+    let _alone = alone();
     let mut bytes = 0;
     for target in TARGETS {
         let wanted: BTreeMap<String, Vec<u8>> =
@@ -54,6 +62,7 @@ fn the_seeds_in_files_are_those_of_the_code() {
 }
 
 fn feed(target: &Target) {
+    let _alone = alone();
     let seeds = (target.seeds)();
     assert!(!seeds.is_empty());
     let started = Instant::now();
@@ -101,4 +110,6 @@ macro_rules! targets {
 targets! {
     a_chain_is_walked_as_by_the_reference: "f01_chain",
     a_request_is_served_as_by_the_reference: "f02_request",
+    a_front_end_leaves_nothing_behind: "f03_messages",
+    every_head_of_a_session_is_answered_once: "f04_session",
 }
