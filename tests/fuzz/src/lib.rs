@@ -7,15 +7,20 @@
 
 #![allow(clippy::expect_used, reason = "a target that cannot go on has found something")]
 
+pub mod blkdebug;
 pub mod chain;
 pub mod guest;
+pub mod heap;
 pub mod image;
 pub mod input;
 pub mod messages;
 pub mod model;
+pub mod monitor;
+pub mod options;
 pub mod reads;
 pub mod request;
 pub mod rng;
+pub mod rules;
 pub mod session;
 pub mod shared;
 pub mod wire;
@@ -40,4 +45,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "f02_request", run: request::run, seeds: request::seeds },
     Target { name: "f03_messages", run: messages::run, seeds: messages::seeds },
     Target { name: "f04_session", run: session::run, seeds: session::seeds },
+    Target { name: "f07_monitor", run: monitor::run, seeds: monitor::seeds },
+    Target { name: "f08_rules", run: rules::run, seeds: rules::seeds },
+    Target { name: "f10_options", run: options::run, seeds: options::seeds },
 ];
