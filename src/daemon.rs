@@ -14,9 +14,11 @@ mod report;
 pub mod run;
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
@@ -42,7 +44,14 @@ pub struct Daemon {
     events: Events,
     /// Tells whoever runs the daemon to end it.
     end: Sender<ShutdownCause>,
+    /// Everything that was there from the start is made.
+    is_ready: AtomicBool,
 }
+
+/// How long the lock of an image on the command line is waited for. A daemon that was killed keeps
+/// it until what it asked of the image has ended, so that nothing of that lands on what the next
+/// one writes.
+const LOCK_WAIT_AT_START: Duration = Duration::from_secs(2);
 
 /// What exists now.
 #[derive(Debug, Default)]
@@ -130,7 +139,18 @@ impl Daemon {
     /// `quit`.
     #[must_use]
     pub fn new(inherited: Inherited, events: EventSink, end: Sender<ShutdownCause>) -> Self {
-        Self { registry: Mutex::default(), inherited, events: Events::new(events), end }
+        let events = Events::new(events);
+        let is_ready = AtomicBool::new(false);
+        Self { registry: Mutex::default(), inherited, events, end, is_ready }
+    }
+
+    /// Everything that was there from the start is made: from now on, operators wait for answers.
+    pub fn set_ready(&self) {
+        self.is_ready.store(true, Ordering::Relaxed);
+    }
+
+    fn lock_wait(&self) -> Duration {
+        if self.is_ready.load(Ordering::Relaxed) { Duration::ZERO } else { LOCK_WAIT_AT_START }
     }
 
     /// Tell everybody that the end has come and why.
@@ -227,7 +247,7 @@ impl Daemon {
             Some(below) => Some(self.registry().nodes.get(below)?.clone()),
             None => None,
         };
-        let node = nodes::build(name, options, below.as_ref())?;
+        let node = nodes::build(name, options, below.as_ref(), self.lock_wait())?;
         let mut registry = self.registry();
         registry.nodes.check_name(name)?;
         registry.nodes.insert(node);

@@ -4,6 +4,18 @@
 
 #[path = "support/scene.rs"]
 mod scene;
+mod support {
+    #[path = "../support/daemon.rs"]
+    pub mod daemon;
+    #[path = "../support/front/mod.rs"]
+    pub mod front;
+    #[path = "../support/operator.rs"]
+    pub mod operator;
+}
+#[path = "blkfault_command/images.rs"]
+mod images;
+#[path = "blkfault_command/whole_daemon.rs"]
+mod whole_daemon;
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
@@ -206,6 +218,10 @@ fn wrong_usage_is_told_with_status_2_and_what_would_be_accepted() {
         (&["state", "disk0", "--errno", "EIO"], "<STATE>"),
         (&["state", "disk0", "error", "--errno", "EWHAT"], "a name such as EIO or ENOSPC"),
         (&["state", "disk0", "error", "--iotype", "scan"], "possible values: read, write, flush"),
+        (&["state", "disk0", "slow", "--shape", "stals:period=3s"], "did you mean 'stalls'?"),
+        (&["state", "disk0", "error", "--sectors", "7"], "go with the state slow, not with error"),
+        (&["rule", "add", "disk0", "--fail-after", "3"], "a comma and a delay: 100,20ms"),
+        (&["state", "disk0", "slow", "--bytes-per-second", "1M,b=2"], "such as 1M,burst=4M"),
         (&["resize", "disk0", "20X"], "such as 64M"),
         (&["resize", "disk0", "-1"], "such as 64M"),
         (&["wait"], "--ready|--event <NAME>|--tag"),
@@ -358,9 +374,26 @@ fn help_names_every_exit_status_and_shows_an_example_of_every_verb() {
     for line in ["0  done", "1  the daemon refused", "2  wrong usage", "3  no daemon", "4  timed"] {
         assert!(help.contains(line), "{help}");
     }
-    for verb in
-        ["state", "list", "stats", "resize", "wait", "events", "qmp", "quit", "completion", "man"]
-    {
+    for verb in [
+        "state",
+        "rule",
+        "transaction",
+        "engine-state",
+        "show",
+        "break",
+        "held",
+        "resume",
+        "on-error",
+        "list",
+        "stats",
+        "resize",
+        "wait",
+        "events",
+        "qmp",
+        "quit",
+        "completion",
+        "man",
+    ] {
         assert!(help.contains(&format!("\n  {verb} ")), "{help}");
         let help = scene.run(&[verb, "--help"]).done();
         let (_, examples) = help.split_once("\nExample").unwrap();
@@ -411,6 +444,9 @@ fn a_manual_page_is_complete_in_itself() {
     let verbs = section(&page, "COMMANDS");
     for verb in ["state", "list", "wait", "man"] {
         assert!(verbs.contains(&format!(".SS {verb}").as_str()), "{verbs:?}");
+    }
+    for option in ["\\-\\-heal\\-on\\-write\\fR", "\\-\\-socket\\-path\\fR"] {
+        assert!(verbs.concat().contains(option), "the verbs below verbs are told too: {verbs:?}");
     }
     let common = verbs.iter().filter(|line| line.contains("monitor\\fR \\fI"));
     assert_eq!(common.count(), 0, "{verbs:?}");

@@ -466,6 +466,25 @@ fn a_daemon_that_nobody_can_reach_any_more_ends() {
 }
 
 #[test]
+fn a_log_level_that_means_nothing_is_told_and_the_default_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = |level: &str| {
+        let mut command = Command::new(BLKFAULTD);
+        command.args(["--blk-file", "/nowhere", "--socket-path", "x"]).current_dir(&folder);
+        let output = command.env("BLKFAULT_LOG", level).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let told = log("verbose");
+    for part in ["WARN", "BLKFAULT_LOG: 'verbose' is not a level", "debug and trace", "/nowhere"] {
+        assert!(told.contains(part), "{told}");
+    }
+    for level in ["error", "INFO", "warn,blkfault::export=debug", ""] {
+        assert!(!log(level).contains("BLKFAULT_LOG"), "{level}");
+    }
+}
+
+#[test]
 fn a_full_standard_output_is_an_error_and_no_panic() {
     let full = File::options().write(true).open("/dev/full").unwrap();
     let output = Command::new(BLKFAULTD)

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use blkfault::daemon::run::run;
 use blkfault::export::Inherited;
-use blkfault::options::{CAPABILITIES, Options, asks_for_capabilities};
+use blkfault::options::{CAPABILITIES, LOG_VARIABLE, LogChoice, Options, asks_for_capabilities};
 use clap::Parser;
 
 fn main() -> ExitCode {
@@ -21,8 +21,11 @@ fn main() -> ExitCode {
             }
         };
     }
-    let log = env_logger::Env::new().filter_or("BLKFAULT_LOG", "warn");
-    env_logger::Builder::from_env(log).format_timestamp_micros().init();
+    let log = LogChoice::of(std::env::var_os(LOG_VARIABLE).as_deref());
+    env_logger::Builder::new().parse_filters(&log.directives).format_timestamp_micros().init();
+    if let Some(complaint) = log.complaint {
+        log::warn!("{complaint}");
+    }
     // Both end the process with a message and status 2 where the arguments make no sense.
     let plan = Options::parse_from(arguments).plan().unwrap_or_else(|error| error.exit());
     match run(&plan, inherited) {

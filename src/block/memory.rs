@@ -128,7 +128,7 @@ impl Store for Chunks {
                 let end = end_within(*offset_bytes, *bytes, *size)?;
                 Ok(self.zero(*offset_bytes..end, done_bytes, *may_unmap, work_bytes_max))
             }
-            OpKind::Flush => Ok(Served::ENDED),
+            OpKind::Flush | OpKind::GetId => Ok(Served::ENDED),
         }
     }
 }

@@ -15,8 +15,8 @@ mod waker;
 
 pub use buffers::{Buffers, OwnedMemory};
 pub use fault_point::{
-    FaultCounts, FaultObserver, FaultPoint, HeldCause, HeldReport, Line, OnError, Resume, TimedOut,
-    Which,
+    FaultCounts, FaultObserver, FaultPoint, HeldCause, HeldReport, Line, OnError, Overview,
+    Released, Resume, TimedOut, Which,
 };
 pub use filter::FaultFilter;
 pub use memory::MemoryImage;

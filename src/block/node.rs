@@ -74,6 +74,9 @@ pub enum OpKind {
         /// Durable before the completion.
         fua: bool,
     },
+    /// Nothing: whoever asks has the answer, and wants to know from the layers on the way whether
+    /// it may be told.
+    GetId,
 }
 
 impl Op {
@@ -86,6 +89,7 @@ impl Op {
                 (IoType::Write, *offset_bytes, from.bytes())
             }
             OpKind::Flush => (IoType::Flush, 0, 0),
+            OpKind::GetId => (IoType::GetId, 0, 0),
             OpKind::Discard { offset_bytes, bytes } => (IoType::Discard, *offset_bytes, *bytes),
             OpKind::WriteZeroes { offset_bytes, bytes, .. } => {
                 (IoType::WriteZeroes, *offset_bytes, *bytes)
@@ -105,6 +109,7 @@ impl Op {
                 OpKind::Write { offset_bytes: *offset_bytes, from: from.share(), fua: *fua }
             }
             OpKind::Flush => OpKind::Flush,
+            OpKind::GetId => OpKind::GetId,
             OpKind::Discard { offset_bytes, bytes } => {
                 OpKind::Discard { offset_bytes: *offset_bytes, bytes: *bytes }
             }

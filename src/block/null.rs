@@ -75,7 +75,7 @@ impl Store for Nothing {
             OpKind::Write { offset_bytes, from, .. } => within(*offset_bytes, from.bytes()),
             OpKind::Discard { offset_bytes, bytes }
             | OpKind::WriteZeroes { offset_bytes, bytes, .. } => within(*offset_bytes, *bytes),
-            OpKind::Flush => Ok(Served::ENDED),
+            OpKind::Flush | OpKind::GetId => Ok(Served::ENDED),
         }
     }
 }

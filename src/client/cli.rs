@@ -1,44 +1,28 @@
 //! The command line of `blkfault`.
 //!
-//! Knows: verbs, options, their help, and the exit status of each outcome. Must not know: what a
-//! verb says to the daemon (`verbs`). Invariant: what is wrong with the command line is found here,
-//! before anything is sent.
+//! Knows: verbs, options and their help. Must not know: what a verb says to the daemon (`verbs`).
+//! Invariant: what is wrong with the command line is found here, before anything is sent.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 
+use super::failure::{Failure, Status};
 use super::faults::args::{BreakArgs, Policy, ResumeArgs, RuleVerb, StateArgs};
-use super::{ClientError, Deadline, verbs};
-use crate::monitor::framing::Framer;
-use crate::monitor::{Address, BadAddress};
+use super::images::args::{ExportVerb, NodeVerb, ReopenArgs};
+use super::parse::{event_name, json_object, monitor_address, seconds};
+use super::{Deadline, verbs};
+use crate::monitor::Address;
 use crate::options;
-use crate::qapi::Event;
 use crate::size::Size;
 
-/// What became of a command line; the number is the exit status.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Status {
-    /// Done.
-    Done = 0,
-    /// The daemon refused, or the output could not be written.
-    Refused = 1,
-    /// The command line is wrong; nothing was sent.
-    Usage = 2,
-    /// Nobody answers, or nobody any more.
-    NoDaemon = 3,
-    /// The time was over.
-    TimedOut = 4,
-}
-
 /// Names the monitor where `--monitor` does not.
-const MONITOR_VARIABLE: &str = "BLKFAULT_MONITOR";
+pub(super) const MONITOR_VARIABLE: &str = "BLKFAULT_MONITOR";
 
 const EXIT_STATUS: &str = "\
 Exit status:
@@ -95,10 +79,11 @@ Examples:
   blkfault state disk0 hang --on-release fail
   blkfault state disk0 slow --preset limplock
   blkfault state disk0 slow --delay 20ms --share 0.1 --iotype read
+  blkfault state disk0 slow --delay lognormal:median=2ms,sigma=1.2 --shape transient:duration=5m
   blkfault state disk0 read-only
   blkfault state disk0 offline        the guest loses its disk
   blkfault state disk0 none           the disk works again")]
-    State(StateArgs),
+    State(Box<StateArgs>),
 
     /// Make, change and list rules: which requests fail, wait or stop
     #[command(
@@ -108,6 +93,43 @@ Example:
   blkfault rule add disk0 --on write --sectors 2048-2055 --errno EIO --heal-on-write"
     )]
     Rule(RuleVerb),
+
+    /// Make several changes at once, or none: rules, states, the engine's state
+    #[command(after_help = "\
+Example:
+  blkfault transaction disk0 changes.json
+
+A file is a list of changes, as block-fault-transaction takes them:
+  [ { \"type\": \"rule-remove\", \"name\": \"bad-spot\" },
+    { \"type\": \"rule-add\", \"rule\": { \"iotype\": [\"flush\"], \"effect\": \"error\" } },
+    { \"type\": \"engine-state\", \"state\": 2 },
+    { \"type\": \"state\", \"state\": { \"state\": \"read-only\" } } ]")]
+    Transaction {
+        /// The disk
+        disk: String,
+        /// The file
+        file: PathBuf,
+    },
+
+    /// Tell the state of a disk's fault engine, a number that rules look at, or make it another
+    #[command(after_help = "\
+Examples:
+  blkfault engine-state disk0         tells the number
+  blkfault engine-state disk0 2       rules with --state 2 count from now on")]
+    EngineState {
+        /// The disk
+        disk: String,
+        /// What it becomes; if left out, what it is is told
+        #[arg(value_name = "N", allow_negative_numbers = true)]
+        state: Option<i64>,
+    },
+
+    /// Tell all about a disk's faults but its rules: state, options, policy, seed, counts
+    #[command(after_help = "Example:\n  blkfault show disk0")]
+    Show {
+        /// The disk
+        disk: String,
+    },
 
     /// Hold requests at a point of their life
     #[command(after_help = "\
@@ -134,13 +156,16 @@ Examples:
   blkfault resume disk0 --ordinals 4712,4711")]
     Resume(ResumeArgs),
 
-    /// Choose what becomes of requests that the image itself fails
-    #[command(after_help = "Example:\n  blkfault on-error disk0 hold-on-enospc")]
+    /// Tell, or choose, what becomes of requests that the image itself fails
+    #[command(after_help = "\
+Examples:
+  blkfault on-error disk0             tells what becomes of them
+  blkfault on-error disk0 hold-on-enospc")]
     OnError {
         /// The disk
         disk: String,
-        /// What becomes of them
-        policy: Policy,
+        /// What becomes of them; if left out, it is told
+        policy: Option<Policy>,
     },
 
     /// List the disks
@@ -148,15 +173,49 @@ Examples:
     List,
 
     /// Tell what disks have done
-    #[command(after_help = "Example:\n  blkfault stats disk0")]
+    #[command(after_help = "Examples:\n  blkfault stats disk0\n  blkfault stats --nodes")]
     Stats {
         /// The disk; all if left out
         disk: Option<String>,
+        /// Tell what nodes have done instead
+        #[arg(long)]
+        nodes: bool,
     },
 
+    /// Make, list and remove nodes: images by name
+    #[command(
+        subcommand,
+        after_help = "Example:\n  blkfault node add node1 --file disk.img --discard unmap"
+    )]
+    Node(NodeVerb),
+
+    /// Make disks of nodes, and take disks away
+    #[command(
+        subcommand,
+        after_help = "Example:\n  blkfault export add disk1 --node node1 --socket-path /tmp/disk1.sock"
+    )]
+    Export(ExportVerb),
+
+    /// Open the image of a disk again, after a failed flush or with other options
+    ///
+    /// Read-only, direct and no-flush stay as they are where nothing is said. The daemon does not tell
+    /// the others, so they are what --discard, --aio and --locking say, or what --blk-file has: discards
+    /// give space back.
+    #[command(after_help = "\
+Examples:
+  blkfault reopen disk0               after a failed flush
+  blkfault reopen disk0 --direct      around the host's page cache from now on")]
+    Reopen(ReopenArgs),
+
     /// Give a disk another size while guests use it
-    #[command(after_help = "Example:\n  blkfault resize disk0 20G")]
+    #[command(after_help = "\
+Examples:
+  blkfault resize disk0 20G
+  blkfault resize --node node0 20G")]
     Resize {
+        /// It is a node, not a disk
+        #[arg(long)]
+        node: bool,
         /// The disk
         disk: String,
         /// The new size: bytes, or a number with K, M, G, T or P (times 1024)
@@ -196,6 +255,17 @@ Examples:
         #[arg(value_parser = json_object)]
         command: Value,
     },
+
+    /// Run a line for QEMU's human monitor: blkdebug's breakpoints
+    #[command(after_help = "Example:\n  blkfault hmp 'qemu-io disk0 \"break write_aio A\"'")]
+    Hmp {
+        /// The line
+        line: String,
+    },
+
+    /// Tell the daemon's version; blkfault's own is in --version
+    #[command(after_help = "Example:\n  blkfault daemon-version")]
+    DaemonVersion,
 
     /// End the daemon, and wait until it has ended
     #[command(after_help = "Example:\n  blkfault quit")]
@@ -285,66 +355,6 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     ExitCode::from(status as u8)
 }
 
-/// Why a verb was not done.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
-    #[error(transparent)]
-    Client(#[from] ClientError),
-    #[error("cannot write the output: {0}")]
-    Output(#[from] io::Error),
-    #[error("which monitor? Say --monitor unix:PATH or set BLKFAULT_MONITOR")]
-    NoMonitor,
-    #[error("the environment variable {MONITOR_VARIABLE}: {0}")]
-    BadVariable(BadAddress),
-    #[error("there is no disk '{0}'")]
-    NoDisk(String),
-    #[error("timed out: {0}")]
-    NotReady(ClientError),
-    #[error("timed out: the daemon took the command and has not ended yet")]
-    NotEnded,
-    #[error("timed out: {0}")]
-    NobodyCame(String),
-    #[error("{0}: {1}")]
-    BadFile(String, String),
-    /// Something was mistyped, and this may have been meant.
-    #[error("{0}: did you mean '{1}'?")]
-    Mistyped(String, String),
-    /// The reply was printed and is an error.
-    #[error("the daemon refused")]
-    RefusedAndTold,
-}
-
-impl Failure {
-    fn status(&self) -> Status {
-        match self {
-            // `blkfault events | head -1` is done when head has enough.
-            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Status::Done,
-            Self::Output(_) | Self::NoDisk(_) | Self::RefusedAndTold | Self::Mistyped(..) => {
-                Status::Refused
-            }
-            Self::NoMonitor | Self::BadVariable(_) | Self::BadFile(..) => Status::Usage,
-            Self::NotReady(_) | Self::NotEnded | Self::NobodyCame(_) => Status::TimedOut,
-            Self::Client(error) => match error {
-                ClientError::Refused { .. } => Status::Refused,
-                ClientError::TimedOut | ClientError::NoGreeting(_) => Status::TimedOut,
-                ClientError::Unreachable { .. }
-                | ClientError::Gone
-                | ClientError::Broken(_)
-                | ClientError::NotQmp(_) => Status::NoDaemon,
-            },
-        }
-    }
-
-    /// What to tell people; `None` if they know.
-    fn text(&self) -> Option<String> {
-        match self {
-            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => None,
-            Self::RefusedAndTold => None,
-            _ => Some(self.to_string()),
-        }
-    }
-}
-
 impl Common {
     /// The monitor that is meant; a variable that is empty names none.
     pub(super) fn address(&self) -> Result<Address, Failure> {
@@ -371,45 +381,6 @@ impl Common {
     }
 }
 
-fn monitor_address(text: &str) -> Result<Address, BadAddress> {
-    if text.starts_with("unix:") || text.starts_with("tcp:") {
-        text.parse()
-    } else {
-        format!("unix:{text}").parse()
-    }
-}
-
-/// The name of an event, in whatever case it is written.
-fn event_name() -> impl TypedValueParser<Value = String> {
-    PossibleValuesParser::new(Event::NAMES).map(|name| name.to_ascii_uppercase())
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse::<f64>().ok().filter(|seconds| *seconds > 0.0);
-    seconds
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .ok_or_else(|| "accepted is a number of seconds above 0, such as 30 or 0.5".to_owned())
-}
-
-fn json_object(text: &str) -> Result<Value, String> {
-    let mut framer = Framer::default();
-    // The line end completes what only the next token would.
-    let input = [text.as_bytes(), b"\n"].concat();
-    match framer.feed(&input) {
-        (_, None) => Err("the JSON object has no end".to_owned()),
-        (_, Some(Err(error))) => Err(error.to_string()),
-        (read, Some(Ok(value @ Value::Object(_)))) => {
-            let rest = input.get(read..).unwrap_or_default();
-            if rest.iter().all(u8::is_ascii_whitespace) {
-                Ok(value)
-            } else {
-                Err("something follows the JSON object; one command is accepted".to_owned())
-            }
-        }
-        (_, Some(Ok(_))) => Err("accepted is a JSON object".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -430,39 +401,5 @@ mod tests {
             }
         }
         check("blkfault", &Cli::command());
-    }
-
-    #[test]
-    fn a_monitor_may_be_a_bare_path() {
-        let unix = Address::Unix("/run/m.sock".into());
-        assert_eq!(monitor_address("/run/m.sock"), Ok(unix.clone()));
-        assert_eq!(monitor_address("unix:/run/m.sock"), Ok(unix));
-        assert!(matches!(monitor_address("tcp:localhost:4444"), Ok(Address::Tcp { .. })));
-        assert!(monitor_address("").is_err());
-        assert!(monitor_address("tcp:localhost").is_err());
-    }
-
-    #[test]
-    fn a_timeout_is_a_positive_number_of_seconds() {
-        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
-        for bad in ["0", "-1", "nan", "inf", "1e30", "", "5s"] {
-            assert!(seconds(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_raw_command_is_one_json_object() {
-        assert!(json_object("{'execute': 'quit'} ").is_ok());
-        for (bad, why) in [
-            ("{'execute': ", "no end"),
-            ("", "no end"),
-            ("[]", "JSON object"),
-            ("7", "JSON object"),
-            ("{}{}", "follows"),
-            ("{'a' 1}", "missing :"),
-        ] {
-            let error = json_object(bad).unwrap_err();
-            assert!(error.contains(why), "{bad}: {error}");
-        }
     }
 }

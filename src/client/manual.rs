@@ -24,7 +24,7 @@ pub(super) fn write(program: &Command, out: &mut dyn Write) -> io::Result<()> {
         writeln!(page, ".SH COMMANDS")?;
     }
     for verb in program.get_subcommands() {
-        write_verb(verb, &mut page)?;
+        write_verb(verb, verb.get_name(), &mut page)?;
     }
     for section in sections(&after_help(&program)) {
         Roff::new()
@@ -46,7 +46,8 @@ fn without_repeated_preambles(page: &[u8]) -> String {
     lines.map(|(_, line)| format!("{line}\n")).collect()
 }
 
-fn write_verb(verb: &Command, page: &mut Vec<u8>) -> io::Result<()> {
+/// A verb, and then the verbs below it, each by its full name.
+fn write_verb(verb: &Command, name: &str, page: &mut Vec<u8>) -> io::Result<()> {
     // What holds for every verb was told with the program's options.
     let common = |arg: &clap::Arg| arg.is_global_set() || arg.get_id() == "help";
     let shown = verb.clone().mut_args(|arg| if common(&arg) { arg.hide(true) } else { arg });
@@ -56,7 +57,7 @@ fn write_verb(verb: &Command, page: &mut Vec<u8>) -> io::Result<()> {
     if shown.get_arguments().any(|arg| !arg.is_hide_set()) {
         man.render_options_section(&mut sections_of_page)?;
     }
-    Roff::new().control("SS", [verb.get_name()]).to_writer(page)?;
+    Roff::new().control("SS", [name]).to_writer(page)?;
     // Sections of a page of its own are paragraphs here.
     for line in String::from_utf8_lossy(&sections_of_page).lines() {
         writeln!(page, "{}", if line.starts_with(".SH ") { ".PP" } else { line })?;
@@ -65,7 +66,8 @@ fn write_verb(verb: &Command, page: &mut Vec<u8>) -> io::Result<()> {
         Roff::new().control("PP", []).text([bold(section.heading)]).to_writer(page)?;
         section.write(page)?;
     }
-    Ok(())
+    let mut below = verb.get_subcommands();
+    below.try_for_each(|below| write_verb(below, &format!("{name} {}", below.get_name()), page))
 }
 
 fn after_help(command: &Command) -> String {

@@ -6,8 +6,10 @@
 use serde_json::{Value, json};
 
 use super::ClientError;
-use super::cli::{Cli, Common, Failure, Verb};
+use super::cli::{Cli, Common, Verb};
+use super::failure::Failure;
 use super::faults::args::RuleVerb;
+use super::images::args::ExportVerb;
 use super::verbs::connect;
 use crate::nearest::nearest;
 
@@ -69,7 +71,7 @@ fn disk_of(verb: &Verb) -> Option<&str> {
         Verb::State(args) => Some(&args.disk),
         Verb::Rule(rule) => Some(match rule {
             RuleVerb::Add(args) => &args.disk,
-            RuleVerb::List { disk } | RuleVerb::Load { disk, .. } => disk,
+            RuleVerb::List { disk, .. } | RuleVerb::Load { disk, .. } => disk,
             RuleVerb::Rm(rules)
             | RuleVerb::Enable(rules)
             | RuleVerb::Disable(rules)
@@ -77,11 +79,24 @@ fn disk_of(verb: &Verb) -> Option<&str> {
         }),
         Verb::Break(args) => Some(&args.disk),
         Verb::Resume(args) => Some(&args.disk),
-        Verb::Held { disk } | Verb::OnError { disk, .. } | Verb::Resize { disk, .. } => Some(disk),
-        Verb::Stats { disk } | Verb::Events { disk, .. } => disk.as_deref(),
+        Verb::Held { disk }
+        | Verb::Show { disk }
+        | Verb::EngineState { disk, .. }
+        | Verb::Transaction { disk, .. }
+        | Verb::OnError { disk, .. }
+        | Verb::Resize { disk, .. } => Some(disk),
+        Verb::Reopen(args) => Some(&args.name),
+        Verb::Export(ExportVerb::Rm { disk, .. }) => Some(disk),
+        Verb::Stats { disk, .. } | Verb::Events { disk, .. } => disk.as_deref(),
         Verb::Wait(args) => args.disk.as_deref(),
-        Verb::List | Verb::Qmp { .. } | Verb::Quit | Verb::Completion { .. } | Verb::Man { .. } => {
-            None
-        }
+        Verb::Node(_)
+        | Verb::Export(ExportVerb::Add(_))
+        | Verb::Hmp { .. }
+        | Verb::DaemonVersion
+        | Verb::List
+        | Verb::Qmp { .. }
+        | Verb::Quit
+        | Verb::Completion { .. }
+        | Verb::Man { .. } => None,
     }
 }

@@ -6,10 +6,13 @@
 
 pub mod cli;
 mod deadline;
+mod failure;
 mod faults;
+mod images;
 mod manual;
 mod mistyped;
 mod output;
+mod parse;
 mod verbs;
 
 use std::collections::VecDeque;

@@ -43,15 +43,18 @@ pub(super) fn duration(nanoseconds: u64) -> String {
     }
 }
 
-/// An event on one line: its time in UTC, its name, its members.
-pub(super) fn event(event: &Map<String, Value>) -> String {
-    let timestamp = event.get("timestamp").unwrap_or(&Value::Null);
-    let (seconds, micros) = (timestamp["seconds"].as_i64(), timestamp["microseconds"].as_i64());
-    let mut line = match (seconds, micros) {
+/// A time as events tell it, in UTC.
+pub(super) fn timestamp(value: &Value) -> String {
+    match (value["seconds"].as_i64(), value["microseconds"].as_i64()) {
         (Some(seconds @ 0..), Some(micros @ 0..)) => utc(seconds, micros),
         // QEMU's way to say that it has no clock.
         _ => "-".to_owned(),
-    };
+    }
+}
+
+/// An event on one line: its time in UTC, its name, its members.
+pub(super) fn event(event: &Map<String, Value>) -> String {
+    let mut line = timestamp(event.get("timestamp").unwrap_or(&Value::Null));
     let name = event.get("event").unwrap_or(&Value::Null);
     // Writing to a string cannot fail.
     let _ = write!(line, " {}", word(name));

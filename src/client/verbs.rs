@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::cli::{Cli, Common, Failure, Verb, WaitArgs};
-use super::faults::verbs as faults;
+use super::cli::{Cli, Common, Verb, WaitArgs};
+use super::failure::Failure;
+use super::faults::{held, rules, states};
+use super::images::verbs as images;
 use super::output::{self, Table};
 use super::{Client, ClientError, Deadline, manual, mistyped};
 use crate::size::Size;
@@ -26,16 +28,23 @@ pub(super) fn run(cli: &Cli, out: &mut dyn Write) -> Result<(), Failure> {
 fn run_verb(cli: &Cli, out: &mut dyn Write) -> Result<(), Failure> {
     let common = &cli.common;
     match &cli.verb {
-        Verb::State(state) => faults::set_or_tell_state(common, state, out),
-        Verb::Rule(rule) => faults::rule(common, rule, out),
-        Verb::Break(args) => faults::set_break(common, args, out),
-        Verb::Held { disk } => faults::held(common, disk, out),
-        Verb::Resume(args) => faults::resume(common, args, out),
-        Verb::OnError { disk, policy } => faults::on_error(common, disk, *policy, out),
+        Verb::State(state) => states::state(common, state, out),
+        Verb::Rule(rule) => rules::rule(common, rule, out),
+        Verb::Transaction { disk, file } => rules::transaction(common, disk, file, out),
+        Verb::EngineState { disk, state } => states::engine_state(common, disk, *state, out),
+        Verb::Show { disk } => states::show(common, disk, out),
+        Verb::Break(args) => held::set_break(common, args, out),
+        Verb::Held { disk } => held::held(common, disk, out),
+        Verb::Resume(args) => held::resume(common, args, out),
+        Verb::OnError { disk, policy } => states::on_error(common, disk, *policy, out),
         Verb::List => list(common, out),
-        Verb::Stats { disk } => stats(common, disk.as_deref(), out),
-        Verb::Resize { disk, size } => {
-            let arguments = json!({ "device": disk, "size": size.0 });
+        Verb::Stats { disk, nodes } => stats(common, disk.as_deref(), *nodes, out),
+        Verb::Node(verb) => images::node(common, verb, out),
+        Verb::Export(verb) => images::export(common, verb, out),
+        Verb::Reopen(args) => images::reopen(common, args, out),
+        Verb::Resize { node, disk, size } => {
+            let named = if *node { "node-name" } else { "device" };
+            let arguments = json!({ named: disk, "size": size.0 });
             let resized = connect(common)?.call("block_resize", arguments, common.deadline());
             done(common, &resized.map_err(about(disk))?, out)
         }
@@ -48,6 +57,13 @@ fn run_verb(cli: &Cli, out: &mut dyn Write) -> Result<(), Failure> {
             let reply = connect(common)?.exchange(command, common.deadline())?;
             output::json_line(out, &reply)?;
             if reply.get("error").is_some() { Err(Failure::RefusedAndTold) } else { Ok(()) }
+        }
+        Verb::Hmp { line } => {
+            let arguments = json!({ "command-line": line });
+            tell_text(common, "human-monitor-command", arguments, |said| said, out)
+        }
+        Verb::DaemonVersion => {
+            tell_text(common, "query-version", json!({}), |version| &version["package"], out)
         }
         Verb::Quit => quit(common, out),
         Verb::Completion { shell, program } => {
@@ -99,7 +115,7 @@ fn list(common: &Common, out: &mut dyn Write) -> Result<(), Failure> {
         let node = &block["inserted"];
         disks.push(json!({
             "disk": id,
-            "state": faults::state_of(&mut client, id, deadline)?,
+            "state": states::state_of(&mut client, id, deadline)?,
             "size": node["image"]["virtual-size"],
             "read-only": node["ro"],
             "connected": export["connected"],
@@ -128,13 +144,36 @@ fn list(common: &Common, out: &mut dyn Write) -> Result<(), Failure> {
     Ok(table.write(out)?)
 }
 
-fn stats(common: &Common, disk: Option<&str>, out: &mut dyn Write) -> Result<(), Failure> {
-    let all = connect(common)?.call("query-blockstats", json!({}), common.deadline())?;
+/// A text that the daemon returns, or a part of what it returns, as it is.
+fn tell_text(
+    common: &Common,
+    command: &str,
+    arguments: Value,
+    text: impl Fn(&Value) -> &Value,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let returned = connect(common)?.call(command, arguments, common.deadline())?;
+    match text(&returned).as_str() {
+        Some("") if !common.json => Ok(()),
+        Some(text) if !common.json => Ok(writeln!(out, "{}", text.trim_end())?),
+        _ => Ok(output::json_line(out, &returned)?),
+    }
+}
+
+fn stats(
+    common: &Common,
+    disk: Option<&str>,
+    nodes: bool,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let arguments = json!({ "query-nodes": nodes });
+    let member = if nodes { "node-name" } else { "device" };
+    let all = connect(common)?.call("query-blockstats", arguments, common.deadline())?;
     let Value::Array(mut disks) = all else {
         return Err(ClientError::NotQmp("query-blockstats returns no list".to_owned()).into());
     };
     if let Some(disk) = disk {
-        disks.retain(|stats| stats["device"] == disk);
+        disks.retain(|stats| stats[member] == disk);
         if disks.is_empty() {
             return Err(Failure::NoDisk(disk.to_owned()));
         }
@@ -142,11 +181,18 @@ fn stats(common: &Common, disk: Option<&str>, out: &mut dyn Write) -> Result<(),
     if common.json {
         return Ok(output::json_line(out, &Value::Array(disks))?);
     }
-    let mut table =
-        Table::new(["DISK", "REQUESTS", "DONE", "FAILED", "REFUSED", "BYTES", "AVERAGE"]);
+    let mut table = Table::new([
+        if nodes { "NODE" } else { "DISK" },
+        "REQUESTS",
+        "DONE",
+        "FAILED",
+        "REFUSED",
+        "BYTES",
+        "AVERAGE",
+    ]);
     for disk in &disks {
         for (requests, infix) in REQUESTS {
-            table.row(stats_row(disk, requests, infix));
+            table.row(stats_row(disk, member, requests, infix));
         }
     }
     Ok(table.write(out)?)
@@ -161,7 +207,7 @@ const REQUESTS: [(&str, &str); 5] = [
     ("write-zeroes", "wr_zeroes"),
 ];
 
-fn stats_row(disk: &Value, requests: &str, infix: &str) -> [String; 7] {
+fn stats_row(disk: &Value, member: &str, requests: &str, infix: &str) -> [String; 7] {
     let stats = &disk["stats"];
     let count = |name: String| stats[name].as_u64();
     let done = count(format!("{infix}_operations"));
@@ -174,7 +220,7 @@ fn stats_row(disk: &Value, requests: &str, infix: &str) -> [String; 7] {
     let average_ns = total_ns.and_then(|total_ns| total_ns.checked_div(timed));
     let number = |count: Option<u64>| count.map_or_else(|| "-".to_owned(), |n| n.to_string());
     [
-        output::word(&disk["device"]),
+        output::word(&disk[member]),
         requests.to_owned(),
         number(done),
         number(failed),
@@ -187,7 +233,7 @@ fn stats_row(disk: &Value, requests: &str, infix: &str) -> [String; 7] {
 fn wait_for(common: &Common, args: &WaitArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let deadline = common.deadline();
     if let (Some(tag), Some(disk)) = (&args.tag, &args.disk) {
-        return faults::wait_held(common, disk, tag, out);
+        return held::wait_held(common, disk, tag, out);
     }
     if let Some(event) = &args.event {
         let names = std::slice::from_ref(event);
@@ -237,7 +283,7 @@ fn tell_events(common: &Common, filter: &Filter, out: &mut dyn Write) -> Result<
 fn listen(common: &Common, filter: &Filter, deadline: Deadline) -> Result<Client, Failure> {
     let mut client = connect_by(common, deadline)?;
     if let Some(disk) = filter.disk {
-        faults::state_of(&mut client, disk, deadline).map_err(about(disk))?;
+        states::state_of(&mut client, disk, deadline).map_err(about(disk))?;
     }
     Ok(client)
 }

@@ -4,6 +4,7 @@
 //! node to whom (`disks`). Invariant: a node that something stands on is never removed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::fault::blkdebug;
 use super::limits::{SIZE_MAX_BYTES, check_node_name};
@@ -303,6 +304,7 @@ fn raw(kind: ImageKind, options: &BlockdevOptions, file: &BlockdevOptionsFile) -
             Some(BlockdevAioOptions::Threads) => Aio::Threads,
             Some(BlockdevAioOptions::IoUring) => Aio::IoUring,
         },
+        lock_wait: Duration::ZERO,
         locking: match file.locking {
             None | Some(OnOffAuto::Auto) => Locking::Auto,
             Some(OnOffAuto::On) => Locking::On,
@@ -315,16 +317,18 @@ fn raw(kind: ImageKind, options: &BlockdevOptions, file: &BlockdevOptionsFile) -
     }))
 }
 
-/// Build a node, opening its image.
+/// Build a node, opening its image. `lock_wait` is how long another's lock on it is waited for.
 pub(super) fn build(
     name: &str,
     options: &BlockdevOptions,
     below: Option<&NodeEntry>,
+    lock_wait: Duration,
 ) -> Result<NodeEntry, QmpError> {
     let read_only = options.read_only == Some(true);
     let store = match blueprint(options)? {
         Blueprint::Raw(raw) => {
-            Store::Raw(Arc::new(RawImage::open(*raw).map_err(QmpError::generic)?))
+            let raw = RawOptions { lock_wait, ..*raw };
+            Store::Raw(Arc::new(RawImage::open(raw).map_err(QmpError::generic)?))
         }
         Blueprint::Memory(size_bytes) => Store::Memory(Arc::new(MemoryImage::new(size_bytes))),
         Blueprint::Null(size_bytes) => Store::Null(Arc::new(NullImage::new(size_bytes))),

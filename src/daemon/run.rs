@@ -76,6 +76,7 @@ fn serve(
     for disk in &plan.disks {
         make(&daemon, disk)?;
     }
+    daemon.set_ready();
     let monitors = Monitors::start(daemon.clone(), &plan.monitors, events)?;
     let pidfile = plan.pidfile.as_deref().map(Pidfile::write).transpose()?;
     say_ready(plan, &monitors);

@@ -6,16 +6,18 @@
 
 use std::fs::File;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use super::disk::Disk;
 #[cfg(feature = "fuzzing")]
 use super::fuzzing::turns;
+use super::late::Presence;
 use super::memory::GuestMemory;
 use super::patience::{Patience, STOP_TIMEOUT};
 use super::worker::{Loop, Shared, WorkerSetup};
@@ -59,6 +61,8 @@ pub(super) struct Stopped {
 #[derive(Debug)]
 pub(super) struct Worker {
     name: String,
+    disk: Arc<Disk>,
+    presence: Weak<()>,
     changes: Sender<(Change, SyncSender<()>)>,
     wake: EventFd,
     next_avail: Arc<AtomicU16>,
@@ -85,12 +89,28 @@ impl Worker {
             next_avail: next_avail.clone(),
             abandoned: abandoned.clone(),
         };
+        let disk = setup.disk.clone();
+        let present = Presence::default();
+        let presence = Arc::downgrade(&present);
         #[cfg(feature = "fuzzing")]
         if turns::are_here() {
             turns::adopt(setup, shared, ended_in)?;
-            return Ok(Self { name, changes, wake, next_avail, abandoned, ended, thread: None });
+            let thread = None;
+            return Ok(Self {
+                name,
+                disk,
+                presence,
+                changes,
+                wake,
+                next_avail,
+                abandoned,
+                ended,
+                thread,
+            });
         }
         let thread = std::thread::Builder::new().name(name.clone()).spawn(move || {
+            // Dropped after the worker.
+            let _present = present;
             let mut serving = match Loop::new(setup, shared) {
                 Ok(serving) => serving,
                 Err(error) => {
@@ -105,7 +125,17 @@ impl Worker {
         })?;
         let thread = Some(thread);
         match ready.recv() {
-            Ok(Ok(())) => Ok(Self { name, changes, wake, next_avail, abandoned, ended, thread }),
+            Ok(Ok(())) => Ok(Self {
+                name,
+                disk,
+                presence,
+                changes,
+                wake,
+                next_avail,
+                abandoned,
+                ended,
+                thread,
+            }),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(io::Error::other("the worker ended while it started")),
         }
@@ -163,12 +193,15 @@ impl Worker {
                 self.abandoned.store(true, Ordering::Release);
                 // Between seeing the flag and the ring are a few instructions.
                 let _ = self.ended.recv_timeout(HEAR_TIMEOUT);
+                self.disk.late.add(self.presence.clone());
                 return Err(self.is_deaf());
             }
             Ok(given_up) => given_up,
             Err(RecvTimeoutError::Disconnected) => 0,
         };
-        if let Some(thread) = self.thread.filter(|_| given_up == 0) {
+        if given_up > 0 {
+            self.disk.late.add(self.presence.clone());
+        } else if let Some(thread) = self.thread {
             let _ = thread.join();
         }
         let next_avail = self.next_avail.load(Ordering::Acquire);

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use super::late::Late;
 use super::stats::Stats;
 use crate::block::{Geometry, Node};
 use crate::errno::Errno;
@@ -114,6 +115,8 @@ pub struct Disk {
     /// Requests taken from the rings so far.
     ordinal_next: AtomicU64,
     connected: AtomicBool,
+    /// Workers of earlier sessions, or of rings that were stopped, that are still at the image.
+    pub(super) late: Late,
 }
 
 impl Disk {
@@ -129,6 +132,7 @@ impl Disk {
             offered,
             ordinal_next: AtomicU64::new(0),
             connected: AtomicBool::new(false),
+            late: Late::default(),
         }
     }
 

@@ -17,6 +17,8 @@ mod disk;
 mod door;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
+mod inflight;
+mod late;
 mod mapping;
 mod memory;
 mod patience;

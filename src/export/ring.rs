@@ -1,7 +1,8 @@
 //! One virtqueue: heads out of the avail ring, used entries into the used ring, notifications.
 //!
 //! Knows: split virtqueues (virtio 1.3 section 2.7) through `virtio-queue`. Must not know: what a
-//! chain asks for. Invariants: a head is fetched at most once per avail entry; nothing the driver
+//! chain asks for. Invariants: a head is fetched at most once per avail entry, and marked in the
+//! [`inflight`](super::inflight) log from then until its used entry is there; nothing the driver
 //! writes makes a fetch longer than the queue; a ring that lies is broken once and for all until
 //! it is started again, while one whose memory went away goes on when that comes back.
 
@@ -14,6 +15,7 @@ use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::chain::Table;
+use super::inflight::{BadLog, QueueLog, Recovered};
 use super::memory::GuestMemory;
 use super::request::Used;
 
@@ -27,8 +29,10 @@ pub(super) struct RingSetup {
     pub(super) desc_table: u64,
     pub(super) avail_ring: u64,
     pub(super) used_ring: u64,
-    /// The avail index to go on from.
+    /// The avail index to go on from, where no log knows better.
     pub(super) next_avail: u16,
+    /// Where requests are marked that are not answered, if the front end keeps such a log.
+    pub(super) log: Option<QueueLog>,
     pub(super) event_idx: bool,
     pub(super) indirect: bool,
     pub(super) call: Option<File>,
@@ -48,6 +52,8 @@ pub(super) enum BadRing {
     Head(u16),
     #[error("its used ring cannot be written")]
     Used,
+    #[error("{0}")]
+    Log(#[from] BadLog),
 }
 
 /// A started virtqueue.
@@ -64,16 +70,27 @@ pub(super) struct Ring {
     /// The memory that the ring lies in is not there now.
     misplaced: bool,
     /// Used entries that wait for it.
-    kept: Vec<Used>,
+    kept: Vec<(Used, Mark)>,
+    log: Option<QueueLog>,
+}
+
+/// What a used entry means for its head's mark in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// The request that was marked has ended.
+    Ends,
+    /// The head was offered twice, and the other request goes on.
+    Stays,
 }
 
 impl Ring {
-    /// Start a ring where it left off: avail from the setup, used from the ring itself.
+    /// Start a ring where it left off: used from the ring itself, avail from the log or the setup.
+    /// Also tells what was taken before and not answered.
     pub(super) fn start(
         setup: RingSetup,
         size_max: u16,
         memory: &GuestMemory,
-    ) -> Result<Self, BadRing> {
+    ) -> Result<(Self, Recovered), BadRing> {
         let mut queue = Queue::new(size_max).map_err(|_| BadRing::Size)?;
         queue.try_set_size(setup.size).map_err(|_| BadRing::Size)?;
         let placed = queue
@@ -89,6 +106,16 @@ impl Ring {
         }
         let used = queue.used_idx(memory, Ordering::Acquire).map_err(|_| BadRing::Place)?;
         queue.set_next_used(used.0);
+        let mut log = setup.log;
+        let recovered = match &mut log {
+            Some(log) => log.recover(used.0, setup.size)?,
+            None => Recovered::Unused,
+        };
+        if let Recovered::Unanswered { next_avail, .. }
+        | Recovered::Contradicted { next_avail, .. } = recovered
+        {
+            queue.set_next_avail(next_avail);
+        }
         let (call, err) = (setup.call, setup.err);
         let mut ring = Self {
             queue,
@@ -100,9 +127,10 @@ impl Ring {
             broken: None,
             misplaced: false,
             kept: Vec::new(),
+            log,
         };
         ring.set_call(call);
-        Ok(ring)
+        Ok((ring, recovered))
     }
 
     /// The descriptor table that heads index.
@@ -147,8 +175,8 @@ impl Ring {
             self.err.as_ref().map(signal);
         }
         if !self.misplaced {
-            for used in std::mem::take(&mut self.kept) {
-                self.push(memory, used);
+            for (used, mark) in std::mem::take(&mut self.kept) {
+                self.push(memory, used, mark);
             }
         }
     }
@@ -204,14 +232,32 @@ impl Ring {
         }
     }
 
-    /// Put an entry on the used ring, or keep it until there is one.
-    pub(super) fn push(&mut self, memory: &GuestMemory, used: Used) {
-        if self.misplaced {
-            return self.kept.push(used);
+    /// Something is about to be done about a head that was fetched.
+    pub(super) fn take(&mut self, head: u16) {
+        if let Some(log) = &mut self.log {
+            log.take(head);
         }
-        match self.queue.add_used(memory, used.head, used.bytes) {
-            Ok(()) => self.unannounced = true,
-            Err(_) => self.set_broken(BadRing::Used),
+    }
+
+    /// Put an entry on the used ring, or keep it until there is one.
+    pub(super) fn push(&mut self, memory: &GuestMemory, used: Used, mark: Mark) {
+        if self.misplaced {
+            return self.kept.push((used, mark));
+        }
+        if let (Some(log), Mark::Ends) = (&mut self.log, mark) {
+            log.answering(used.head);
+        }
+        #[cfg(test)]
+        super::inflight::crash::point();
+        if self.queue.add_used(memory, used.head, used.bytes).is_err() {
+            return self.set_broken(BadRing::Used);
+        }
+        self.unannounced = true;
+        let used_idx = self.queue.next_used();
+        match (&mut self.log, mark) {
+            (Some(log), Mark::Ends) => log.answered(used.head, used_idx),
+            (Some(log), Mark::Stays) => log.published(used_idx),
+            (None, _) => {}
         }
     }
 

@@ -27,6 +27,7 @@ use super::config::{WRITEBACK_OFFSET, config_space, features, has, read_config};
 use super::control::{Change, End, Worker};
 use super::dirty::DirtyLog;
 use super::disk::{Disk, QUEUE_SIZE_MAX};
+use super::inflight::{self, QueueLog, Region, Shape};
 use super::mapping::Sharer;
 use super::memory::{MEMORY_SLOTS_MAX, MemoryTable};
 use super::patience::Patience;
@@ -60,6 +61,8 @@ pub(super) struct Session {
     sharer: Arc<Sharer>,
     table: MemoryTable,
     vrings: Vec<Vring>,
+    /// Where requests are marked that are not answered; the front end keeps it for the next of us.
+    inflight: Option<Arc<Region>>,
     /// The `writeback` byte of the configuration space.
     writeback: Arc<AtomicBool>,
     /// When the first ring began to stop of those that stopped since a ring was started, if the
@@ -83,6 +86,7 @@ impl Session {
             sharer,
             log,
             vrings,
+            inflight: None,
             writeback,
             stuck_since: None,
         }
@@ -145,6 +149,7 @@ impl Session {
             avail_ring,
             used_ring,
             next_avail: vring.next_avail,
+            log: self.inflight.as_ref().and_then(|region| QueueLog::of(region, index.into())),
             event_idx: has(features, VIRTIO_RING_F_EVENT_IDX),
             indirect: has(features, VIRTIO_RING_F_INDIRECT_DESC),
             call: duplicate(vring.call.as_ref())?,
@@ -227,6 +232,7 @@ impl RequestHandler for Session {
         self.abandon();
         self.features = 0;
         self.log.enable(false);
+        self.inflight = None;
         for vring in &mut self.vrings {
             *vring = Vring::default();
         }
@@ -339,6 +345,7 @@ impl RequestHandler for Session {
         Ok(VhostUserProtocolFeatures::MQ
             | VhostUserProtocolFeatures::CONFIG
             | VhostUserProtocolFeatures::REPLY_ACK
+            | VhostUserProtocolFeatures::INFLIGHT_SHMFD
             | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS
             | VhostUserProtocolFeatures::BACKEND_REQ
             | VhostUserProtocolFeatures::LOG_SHMFD
@@ -418,12 +425,23 @@ impl RequestHandler for Session {
         unsupported("shared objects")
     }
 
-    fn get_inflight_fd(&mut self, _: &VhostUserInflight) -> Result<(VhostUserInflight, File)> {
-        unsupported("INFLIGHT_SHMFD")
+    /// The region is the front end's from here on: it is used when it comes back.
+    fn get_inflight_fd(&mut self, asked: &VhostUserInflight) -> Result<(VhostUserInflight, File)> {
+        let shape = self.inflight_shape(asked)?;
+        let file = inflight::create(shape).map_err(Error::ReqHandlerError)?;
+        let (bytes, offset) = (shape.bytes(), 0);
+        Ok((VhostUserInflight::new(bytes, offset, asked.num_queues, asked.queue_size), file))
     }
 
-    fn set_inflight_fd(&mut self, _: &VhostUserInflight, _: File) -> Result<()> {
-        unsupported("INFLIGHT_SHMFD")
+    /// Comes before memory and rings, so what it tells is looked at when a ring starts.
+    fn set_inflight_fd(&mut self, told: &VhostUserInflight, file: File) -> Result<()> {
+        if self.vrings.iter().any(|vring| vring.worker.is_some()) {
+            return Err(Error::InvalidOperation("a ring is running"));
+        }
+        let shape = self.inflight_shape(told)?;
+        let region = Region::map(shape, &file, told.mmap_offset, told.mmap_size, &self.sharer);
+        self.inflight = Some(Arc::new(region.map_err(Error::ReqHandlerError)?));
+        Ok(())
     }
 
     fn set_device_state_fd(
@@ -451,6 +469,12 @@ impl RequestHandler for Session {
 }
 
 impl Session {
+    fn inflight_shape(&self, of: &VhostUserInflight) -> Result<Shape> {
+        let num_queues_max = self.disk.options.num_queues;
+        let shape = Shape::new(of.num_queues, of.queue_size, num_queues_max);
+        shape.map_err(Error::ReqHandlerError)
+    }
+
     fn set_enabled(&mut self, index: usize, enabled: bool) -> Result<()> {
         let vring = self.vrings.get_mut(index).ok_or(Error::InvalidParam)?;
         vring.enabled = enabled;

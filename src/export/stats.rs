@@ -33,11 +33,14 @@ impl TypeStats {
 /// Counters of one disk.
 #[derive(Debug)]
 pub struct Stats {
-    by_type: [TypeStats; IoType::ALL.len()],
+    by_type: [TypeStats; IoType::NAMED.len()],
     /// GET_ID requests answered.
     pub get_id_operations: AtomicU64,
     /// Chains that no request could be made of, and requests of unknown type.
     pub malformed: AtomicU64,
+    /// Requests of an earlier connection or an earlier process that were taken and not answered
+    /// there, and done again.
+    pub resubmitted: AtomicU64,
     /// End of the highest write done, in bytes from the start of the disk.
     pub wr_highest_offset: AtomicU64,
     started: Instant,
@@ -51,6 +54,7 @@ impl Default for Stats {
             by_type: Default::default(),
             get_id_operations: AtomicU64::new(0),
             malformed: AtomicU64::new(0),
+            resubmitted: AtomicU64::new(0),
             wr_highest_offset: AtomicU64::new(0),
             started: Instant::now(),
             last_end_ns: AtomicU64::new(0),

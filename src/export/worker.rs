@@ -3,15 +3,17 @@
 //! Knows: a started [`Ring`], a [`Channel`] of its own, and how to wait for either. Must not know:
 //! vhost-user. Invariants: the ring belongs to this thread alone while it is started, and the
 //! control thread talks to it by [`Change`]; every head that was taken gets one used entry, with
-//! no early return between the two, unless the front end is gone; what the image does not end in
-//! time when the ring stops is answered all the same, and its end is then not heard of.
+//! no early return between the two, unless the front end is gone; what an earlier worker took and
+//! did not answer is done before anything new, and nothing while one is still at the image; what
+//! the image does not end in time when the ring stops is answered all the same, and its end is
+//! then not heard of.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
@@ -22,10 +24,12 @@ use super::control::Change;
 use super::disk::{Disk, IoFailure, QUEUE_SIZE_MAX};
 #[cfg(feature = "fuzzing")]
 use super::fuzzing::watch::{Event, tell};
+use super::inflight::Recovered;
+use super::late;
 use super::memory::GuestMemory;
 use super::patience::Patience;
 use super::request::{Outcome, Parsed, Request, Terms, Used, What, parse};
-use super::ring::{Ring, RingSetup};
+use super::ring::{Mark, Ring, RingSetup};
 use super::stats::Ended;
 use crate::block::{Channel, Completion, Op, OpKind, Ticket};
 use crate::errno::Errno;
@@ -33,6 +37,8 @@ use crate::errno::Errno;
 /// How many bytes are asked of the image between two looks at what else there is to do. An image
 /// may do all of it at once.
 const ROUND_BYTES: u64 = 16 << 20;
+/// How long until another look whether late workers have left the image.
+const LATE_WAIT: Duration = Duration::from_millis(20);
 
 /// What a worker needs to start.
 #[derive(Debug)]
@@ -87,14 +93,30 @@ pub(super) struct Loop {
     _kick: File,
     heads: Vec<u16>,
     done: Vec<Completion>,
+    /// Heads that an earlier worker took and did not answer; the first is the last here.
+    unfinished: Vec<u16>,
+    /// What becomes of them.
+    redo: Redo,
+    /// Earlier workers that are still at the image.
+    late: Vec<Weak<()>>,
+}
+
+/// What becomes of requests that an earlier worker took and did not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Redo {
+    /// They are done, for the first time or again, which makes no difference to who waits for them.
+    Submit,
+    /// They fail, because some of them may have been answered.
+    Fail,
 }
 
 impl Loop {
     pub(super) fn new(setup: WorkerSetup, shared: Shared) -> io::Result<Self> {
         let queue = setup.ring.index;
         let size = usize::from(setup.ring.size);
-        let ring =
+        let (ring, recovered) =
             Ring::start(setup.ring, QUEUE_SIZE_MAX, &setup.memory).map_err(io::Error::other)?;
+        let (redo, unfinished) = unfinished(&setup.disk, queue, recovered);
         let channel = setup.disk.node().channel()?;
         let epoll = Epoll::new()?;
         // Edge-triggered, so that a kick needs no read and an odd descriptor cannot spin us.
@@ -107,7 +129,9 @@ impl Loop {
         for fd in channel.wake_fds() {
             watch(fd.as_raw_fd(), EventSet::IN, CHANNEL)?;
         }
+        shared.next_avail.store(ring.next_avail(), Ordering::Release);
         Ok(Self {
+            late: setup.disk.late.now(),
             disk: setup.disk,
             memory: setup.memory,
             ring,
@@ -128,6 +152,8 @@ impl Loop {
             _kick: setup.kick,
             heads: Vec::with_capacity(size),
             done: Vec::with_capacity(size),
+            unfinished,
+            redo,
         })
     }
 
@@ -163,6 +189,9 @@ impl Loop {
                     self.memory = memory;
                 }
                 Change::End(patience) => {
+                    while self.may_fetch() && !self.unfinished.is_empty() {
+                        self.finish();
+                    }
                     self.draining = Some(patience);
                     self.channel.fail_held(Errno::EIO);
                 }
@@ -176,13 +205,22 @@ impl Loop {
     }
 
     fn may_fetch(&self) -> bool {
-        self.enabled && self.draining.is_none() && !self.is_abandoned() && self.ring.is_usable()
+        self.enabled
+            && self.draining.is_none()
+            && !self.is_abandoned()
+            && self.ring.is_usable()
+            && self.late.is_empty()
     }
 
     /// Take requests that are available, up to [`ROUND_BYTES`]. True if there was one.
     fn fetch(&mut self) -> bool {
+        self.late.retain(late::is_there);
         if !self.may_fetch() {
             return false;
+        }
+        if !self.unfinished.is_empty() {
+            self.finish();
+            return true;
         }
         let mut heads = std::mem::take(&mut self.heads);
         self.ring.fetch(&self.memory, &mut heads);
@@ -203,25 +241,55 @@ impl Loop {
         taken > 0
     }
 
+    /// Do what an earlier worker left undone, up to [`ROUND_BYTES`].
+    fn finish(&mut self) {
+        let mut asked_bytes = 0;
+        while asked_bytes < ROUND_BYTES
+            && !self.is_abandoned()
+            && let Some(head) = self.unfinished.pop()
+        {
+            let redo = self.redo;
+            #[cfg(feature = "fuzzing")]
+            tell(Event::Taking { queue: self.queue, head });
+            asked_bytes += self.do_head(head, redo);
+            #[cfg(feature = "fuzzing")]
+            tell(Event::Taken);
+        }
+    }
+
     /// Take one request from the ring: it is submitted, or answered at once. Tells how many bytes
     /// were asked of the image.
     fn take(&mut self, head: u16) -> u64 {
-        let ordinal = self.disk.next_ordinal();
         if self.in_flight[usize::from(head)].is_some() {
-            self.refuse(head, &"the descriptor is in flight already");
+            self.disk.next_ordinal();
+            self.refuse(head, Mark::Stays, &"the descriptor is in flight already");
             return 0;
         }
+        self.ring.take(head);
+        self.do_head(head, Redo::Submit)
+    }
+
+    /// Do what a head asks for that is marked as taken.
+    fn do_head(&mut self, head: u16, redo: Redo) -> u64 {
+        let ordinal = self.disk.next_ordinal();
         let writeback = self.writeback.load(Ordering::Relaxed);
         let terms = Terms::of(self.features, writeback, self.disk.options.writeback);
         let indirect = self.ring.indirect();
         match walk(&self.memory, self.ring.table(), head, indirect) {
-            Err(bad) => self.refuse(head, &bad),
+            Err(bad) => self.refuse(head, Mark::Ends, &bad),
             Ok(chain) => match parse(&self.disk, terms, &self.memory, head, chain) {
+                Parsed::Submit(request, _) if redo == Redo::Fail => {
+                    self.answer(request, Outcome::Failed(Errno::EIO));
+                }
                 Parsed::Submit(request, kind) => return self.submit(request, kind, ordinal),
+                // A rule may have something to say about it.
+                Parsed::Answer(request, Outcome::Done) if request.what() == What::GetId => {
+                    return self.submit(request, OpKind::GetId, ordinal);
+                }
                 Parsed::Answer(request, outcome) => self.answer(request, outcome),
                 Parsed::Refuse(used) => {
                     self.disk.stats.malformed.fetch_add(1, Ordering::Relaxed);
-                    self.push(used);
+                    self.push(used, Mark::Ends);
                 }
             },
         }
@@ -229,10 +297,10 @@ impl Loop {
     }
 
     /// Answer a head that no request can be made of: one used entry that claims nothing.
-    fn refuse(&mut self, head: u16, why: &dyn std::fmt::Display) {
+    fn refuse(&mut self, head: u16, mark: Mark, why: &dyn std::fmt::Display) {
         self.disk.stats.malformed.fetch_add(1, Ordering::Relaxed);
         log::debug!("queue {}: malformed chain at descriptor {head}: {why}", self.queue);
-        self.push(Used { head, bytes: 0 });
+        self.push(Used { head, bytes: 0 }, mark);
     }
 
     fn submit(&mut self, request: Request, kind: OpKind, ordinal: u64) -> u64 {
@@ -296,14 +364,14 @@ impl Loop {
             return;
         }
         let used = request.finish(outcome);
-        self.push(used);
+        self.push(used, Mark::Ends);
     }
 
-    fn push(&mut self, used: Used) {
+    fn push(&mut self, used: Used, mark: Mark) {
         if !self.is_abandoned() {
             #[cfg(feature = "fuzzing")]
             tell(Event::Answered { queue: self.queue, head: used.head });
-            self.ring.push(&self.memory, used);
+            self.ring.push(&self.memory, used, mark);
         }
     }
 
@@ -343,11 +411,12 @@ impl Loop {
 
     fn wait(&mut self) {
         let mut events = [EpollEvent::default(); 8];
-        let timeout_ms = self.draining.map_or(-1, |patience| {
-            // Rounded up, so that something is over when it wakes us.
-            let left = patience.next(Instant::now()) + Duration::from_millis(1);
-            i32::try_from(left.as_millis()).unwrap_or(i32::MAX)
-        });
+        let late = (!self.late.is_empty()).then_some(LATE_WAIT);
+        // Rounded up, so that something is over when it wakes us.
+        let until = |patience: Patience| patience.next(Instant::now()) + Duration::from_millis(1);
+        let left = self.draining.map(until).into_iter().chain(late).min();
+        let timeout_ms =
+            left.map_or(-1, |left| i32::try_from(left.as_millis()).unwrap_or(i32::MAX));
         let ready = match self.epoll.wait(timeout_ms, &mut events) {
             Ok(ready) => ready,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
@@ -362,4 +431,36 @@ impl Loop {
             let _ = self.wake.read();
         }
     }
+}
+
+/// What a ring's log says must be done before anything new, the first at the end.
+fn unfinished(disk: &Disk, queue: u16, recovered: Recovered) -> (Redo, Vec<u16>) {
+    let id = &disk.options.id;
+    let (redo, mut heads) = match recovered {
+        Recovered::Unused => (Redo::Submit, Vec::new()),
+        Recovered::Unanswered { heads, .. } => (Redo::Submit, heads),
+        Recovered::Contradicted { heads, .. } => {
+            log::error!(
+                "disk {id} queue {queue}: the used ring and the log of requests in flight contradict \
+                 each other: {} requests fail",
+                heads.len()
+            );
+            (Redo::Fail, heads)
+        }
+    };
+    if redo == Redo::Submit && !heads.is_empty() {
+        log::warn!(
+            "disk {id} queue {queue}: {} requests of an earlier connection are done again",
+            heads.len()
+        );
+        disk.stats.resubmitted.fetch_add(heads.len() as u64, Ordering::Relaxed);
+    }
+    if !disk.late.now().is_empty() {
+        log::warn!(
+            "disk {id} queue {queue}: an earlier connection's requests are still at the image: it \
+             waits for them"
+        );
+    }
+    heads.reverse();
+    (redo, heads)
 }

@@ -14,7 +14,7 @@ use super::{Io, IoType, IoTypes};
 /// An index of rules, numbered in their order.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Index {
-    by_type: [ByType; IoType::ALL.len()],
+    by_type: [ByType; IoType::NAMED.len()],
 }
 
 /// What concerns one I/O type.
@@ -205,13 +205,13 @@ mod tests {
 
     fn rule() -> impl Strategy<Value = Plain> {
         let ranges = proptest::collection::vec((0_u64..2000, 0_u64..20), 0..4);
-        let types = proptest::collection::vec(0_usize..5, 1..4);
+        let types = proptest::collection::vec(0_usize..6, 1..4);
         let state = proptest::option::of(0_i32..3);
         (types, proptest::option::of(0_u16..3), state, ranges).prop_map(
             |(types, queue, state, ranges)| {
                 let range = |(first, more)| SectorRange::new(first, first + more);
                 (
-                    types.into_iter().map(|place| IoType::ALL[place]).collect(),
+                    types.into_iter().map(|place| IoType::NAMED[place]).collect(),
                     queue,
                     state,
                     ranges.into_iter().filter_map(range).collect(),
@@ -221,10 +221,10 @@ mod tests {
     }
 
     fn io() -> impl Strategy<Value = Io> {
-        (0_usize..5, 0_u64..2000, 0_u64..40, 0_u16..3).prop_map(
+        (0_usize..6, 0_u64..2000, 0_u64..40, 0_u16..3).prop_map(
             |(place, sector, sectors, queue)| {
-                let iotype = IoType::ALL[place];
-                let sectors = if iotype == IoType::Flush { 0 } else { sectors };
+                let iotype = IoType::NAMED[place];
+                let sectors = if iotype.has_sectors() { sectors } else { 0 };
                 Io { iotype, offset_bytes: sector * 512, bytes: sectors * 512, ordinal: 0, queue }
             },
         )

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What a request does. The words are QEMU's `BlkdebugIOType`.
+/// What a request does. The words are QEMU's `BlkdebugIOType`, and get-id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum IoType {
     /// `VIRTIO_BLK_T_IN`.
@@ -15,12 +15,18 @@ pub enum IoType {
     Discard,
     /// `VIRTIO_BLK_T_WRITE_ZEROES`.
     WriteZeroes,
+    /// `VIRTIO_BLK_T_GET_ID`: met by those rules only that name it. It never gets to an image.
+    GetId,
 }
 
 impl IoType {
-    /// Every type, in the order of the statistics.
+    /// Every type that an image is asked for, in the order of the statistics: what is meant where
+    /// no type is named.
     pub const ALL: [Self; 5] =
         [Self::Read, Self::Write, Self::Flush, Self::Discard, Self::WriteZeroes];
+    /// Every type that a rule may name.
+    pub const NAMED: [Self; 6] =
+        [Self::Read, Self::Write, Self::Flush, Self::Discard, Self::WriteZeroes, Self::GetId];
 
     /// The name that operators use.
     #[must_use]
@@ -31,7 +37,14 @@ impl IoType {
             Self::Flush => "flush",
             Self::Discard => "discard",
             Self::WriteZeroes => "write-zeroes",
+            Self::GetId => "get-id",
         }
+    }
+
+    /// Whether such a request is about sectors.
+    #[must_use]
+    pub fn has_sectors(self) -> bool {
+        !matches!(self, Self::Flush | Self::GetId)
     }
 
     fn bit(self) -> u8 {
@@ -44,7 +57,7 @@ impl IoType {
 pub struct IoTypes(u8);
 
 impl IoTypes {
-    /// Every type.
+    /// [`IoType::ALL`], so all but get-id.
     pub const ALL: Self = Self(0b1_1111);
 
     /// Whether the set has this type.
@@ -53,9 +66,9 @@ impl IoTypes {
         self.0 & iotype.bit() != 0
     }
 
-    /// The members, in the order of [`IoType::ALL`].
+    /// The members, in the order of [`IoType::NAMED`].
     pub fn iter(self) -> impl Iterator<Item = IoType> {
-        IoType::ALL.into_iter().filter(move |iotype| self.contains(*iotype))
+        IoType::NAMED.into_iter().filter(move |iotype| self.contains(*iotype))
     }
 
     /// Whether the set has no member.

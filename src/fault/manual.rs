@@ -132,7 +132,7 @@ impl DiskState {
             Self::ReadOnly { .. } => {
                 matches!(io.iotype, IoType::Write | IoType::Discard | IoType::WriteZeroes)
             }
-            Self::Offline => true,
+            Self::Offline => io.iotype != IoType::GetId,
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod config;
 mod disk;
+mod log;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
 pub use disk::{AioChoice, CacheChoice, DiscardChoice, DiskPlan, DiskSpec, Format, OnErrorChoice};
+pub use log::{LOG_VARIABLE, LogChoice};
 
 use crate::monitor::Address;
 
@@ -50,8 +52,8 @@ Exit status:
   1  something could not be opened, locked, bound or served
   2  wrong usage
 
-The environment variable BLKFAULT_LOG chooses what is logged on standard error: error, warn (the
-default), info, debug or trace.";
+The environment variable BLKFAULT_LOG chooses what is logged on standard error: off, error, warn (the
+default), info, debug or trace; also for a part alone, such as warn,blkfault::export=debug.";
 
 /// A disk that fails on command: serves images to guests over vhost-user-blk, and takes commands
 /// that break them over QMP.

@@ -280,8 +280,8 @@ pub enum Command {
     BlockFaultWait(BlockFaultWaitArguments),
     /// `block-fault-resume`.
     ///
-    /// Let requests go on that are held. Exactly one of `tag`, `rule`, `held-by` and
-    /// `ordinals` says which.
+    /// Let requests go on that are held, or that a rule or the disk's state makes wait for a
+    /// time. Exactly one of `tag`, `rule`, `held-by` and `ordinals` says which.
     ///
     /// Returns `BlockFaultResumed`: how many; 0 if none was held.
     ///
@@ -2751,12 +2751,15 @@ pub enum BlockFaultIoType {
     Discard,
     /// To write zeroes without sending them.
     WriteZeroes,
+    /// To be told the serial number; met by those rules and breakpoints only that name it,
+    /// never by states, and not meant where all is the default.
+    GetId,
 }
 
 impl BlockFaultIoType {
     /// Every value, in the order of the schema.
     pub const ALL: &[Self] =
-        &[Self::Read, Self::Write, Self::Flush, Self::Discard, Self::WriteZeroes];
+        &[Self::Read, Self::Write, Self::Flush, Self::Discard, Self::WriteZeroes, Self::GetId];
 
     /// The word on the wire.
     #[must_use]
@@ -2767,6 +2770,7 @@ impl BlockFaultIoType {
             Self::Flush => "flush",
             Self::Discard => "discard",
             Self::WriteZeroes => "write-zeroes",
+            Self::GetId => "get-id",
         }
     }
 }
@@ -3154,10 +3158,10 @@ impl Object for BlockFaultTime {
 /// What became of a disk's requests at the fault filter since the disk exists.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockFaultCounts {
-    /// Went on to the image, whatever the image made of it.
+    /// Went on to the image, whatever the image made of it; get-id never does.
     pub passed: u64,
-    /// Failed by command, never seen by the image; each request is in this count or the
-    /// first.
+    /// Failed by command, never seen by the image; each request that is no get-id is in this
+    /// count or the first.
     pub failed: u64,
     /// Of all these, those that had to wait for a time.
     pub delayed: u64,
@@ -3610,7 +3614,7 @@ pub struct BlockFaultData {
     pub ordinal: u64,
     /// What it wants.
     pub iotype: BlockFaultIoType,
-    /// Its first sector; left out for a flush.
+    /// Its first sector; left out for flush and get-id.
     pub sector: Option<u64>,
     /// The error that it gets, at once or later, as a number.
     pub errno: Option<i64>,
@@ -5761,9 +5765,9 @@ pub struct BlockFaultHeld {
     pub queue: u16,
     /// What it wants.
     pub iotype: BlockFaultIoType,
-    /// Its first sector; left out for a flush.
+    /// Its first sector; left out for flush and get-id.
     pub sector: Option<u64>,
-    /// Its length; left out for a flush.
+    /// Its length; left out for flush and get-id.
     pub bytes: Option<u64>,
     /// The breakpoints that hold it.
     pub tags: Vec<String>,
@@ -5854,17 +5858,21 @@ impl Object for BlockFaultWaitArguments {
 /// What was resumed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockFaultResumed {
-    /// How many requests.
+    /// How many requests went on.
     pub resumed: u64,
+    /// How many were waiting for what was resumed; those that wait for something else as
+    /// well, such as another breakpoint that they met at once, are in this number only.
+    pub reached: u64,
 }
 
 impl Object for BlockFaultResumed {
     fn take_from(members: &mut Members<'_>) -> Result<Self, QmpError> {
-        Ok(Self { resumed: members.required("resumed")? })
+        Ok(Self { resumed: members.required("resumed")?, reached: members.required("reached")? })
     }
 
     fn add_to(&self, object: &mut Map<String, Value>) {
         visit::add(object, "resumed", &self.resumed);
+        visit::add(object, "reached", &self.reached);
     }
 }
 
@@ -5911,13 +5919,14 @@ pub struct BlockFaultResumeArguments {
     pub id: String,
     /// Those held at this breakpoint.
     pub tag: Option<String>,
-    /// Those held by this native rule.
+    /// Those held or delayed by this native rule.
     pub rule: Option<String>,
-    /// Those held by this.
+    /// Those held or delayed by this.
     pub held_by: Option<BlockFaultHolder>,
     /// These, in this order; all of them have to be held.
     pub ordinals: Option<Vec<u64>>,
-    /// What becomes of them (default: run).
+    /// What becomes of them (default: run); one that waits for a time and is to run goes on
+    /// as if its time were over.
     pub action: Option<BlockFaultRelease>,
     /// With `action` fail, the error (default: EIO).
     pub errno: Option<BlockFaultErrno>,
@@ -5960,9 +5969,9 @@ pub struct BlockFaultBreakData {
     pub queue: u16,
     /// What it wants.
     pub iotype: BlockFaultIoType,
-    /// Its first sector; left out for a flush.
+    /// Its first sector; left out for flush and get-id.
     pub sector: Option<u64>,
-    /// Its length; left out for a flush.
+    /// Its length; left out for flush and get-id.
     pub bytes: Option<u64>,
 }
 

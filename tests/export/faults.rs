@@ -208,7 +208,7 @@ fn what_a_failing_image_could_not_do_is_done_when_it_is_mended_and_resumed() {
     assert!(queue.try_finish().is_none());
     assert!(served.seen.failures.lock().unwrap().is_empty(), "the guest has met no error");
     node.mend();
-    assert_eq!(served.faults.resume(&Which::OnError, Resume::Run), 4);
+    assert_eq!(served.faults.resume(&Which::OnError, Resume::Run).gone, 4);
     assert!(queue.finish_all().iter().all(|end| end.status == Status::Ok));
     let content = node.content();
     assert!((0..4).all(|slot| content[slot * SECTOR] == slot as u8 + 1), "all landed");

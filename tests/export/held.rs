@@ -114,7 +114,7 @@ fn held_requests_are_answered_in_the_order_asked_for() {
     let first = served.faults.held()[0].ordinal;
     let order = [5, 2, 7, 0, 1, 6, 3, 4];
     let ordinals = order.iter().map(|slot| first + u64::from(*slot)).collect();
-    assert_eq!(served.faults.resume(&Which::Ordinals(ordinals), Resume::Run), 8);
+    assert_eq!(served.faults.resume(&Which::Ordinals(ordinals), Resume::Run).gone, 8);
     let answered: Vec<u16> = queue.finish_all().iter().map(|end| end.slot).collect();
     assert_eq!(answered, order);
 }

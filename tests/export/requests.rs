@@ -93,6 +93,7 @@ fn a_failure_of_the_image_reaches_the_guest_and_the_observer() {
             IoType::Read => queue.read(0, SECTOR),
             IoType::Write => queue.write(0, &[1; SECTOR]),
             IoType::Flush => queue.flush(),
+            IoType::GetId => queue.get_id(),
             IoType::Discard => queue.discard(0, 1),
             IoType::WriteZeroes => queue.write_zeroes(0, 1, 0),
         };

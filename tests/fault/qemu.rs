@@ -67,6 +67,7 @@ fn command(asked: &Asked) -> String {
         IoType::WriteZeroes => format!("write -z {offset} {bytes}"),
         IoType::Discard => format!("discard {offset} {bytes}"),
         IoType::Flush => "flush".to_owned(),
+        IoType::GetId => unreachable!("the block layer is not asked for it"),
     }
 }
 

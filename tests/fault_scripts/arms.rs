@@ -38,7 +38,7 @@ pub(crate) fn carry_out(sectors: &mut [u8], asked: &Asked, fill: u8) -> Ending {
         IoType::Read => return Ending::Ok(sectors.to_vec()),
         IoType::Write => sectors.fill(fill),
         IoType::WriteZeroes | IoType::Discard => sectors.fill(0),
-        IoType::Flush => {}
+        IoType::Flush | IoType::GetId => {}
     }
     Ending::Ok(Vec::new())
 }
@@ -238,6 +238,7 @@ pub(crate) fn ask(queue: &mut Queue, asked: &Asked, fill: u8) -> Ending {
         IoType::WriteZeroes => queue.write_zeroes(sector, count, 0),
         IoType::Discard => queue.discard(sector, count),
         IoType::Flush => queue.flush(),
+        IoType::GetId => queue.get_id(),
     };
     match reply.status {
         Status::Ok => Ending::Ok(reply.data.chunks(SECTOR).map(whole).collect()),

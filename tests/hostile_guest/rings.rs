@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::backend::{DISK_BYTES, Served, alone, options};
 use crate::support::front::{
-    Ask, Desc, Front, Layout, Memory, Queue, Status, feature, header, kind, protocol,
+    Desc, Front, Layout, Memory, Queue, Region, Status, feature, header, kind,
 };
 use crate::support::nodes::HoldingNode;
 use crate::{Case, HOLE, QUEUE_SIZE, Stage, tell_all};
@@ -20,7 +20,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { id: "G-08", story: "the available index goes back: broken", tell: index_back },
     Case { id: "G-09", story: "a ring that never runs empty: can be stopped", tell: never_empty },
     Case { id: "G-37", story: "buffers that are the rings themselves", tell: into_rings },
-    Case { id: "G-38", story: "a buffer that is the inflight log: there is none", tell: no_log },
+    Case { id: "G-38", story: "a buffer that is the log of requests in flight", tell: into_log },
     Case { id: "G-39", story: "rings that overlap each other", tell: overlapping_rings },
     Case { id: "G-40", story: "everything changes while it is read", tell: flips },
     Case { id: "G-41", story: "a storm of kicks on an idle queue", tell: kick_storm },
@@ -128,16 +128,45 @@ fn into_rings(stage: &mut Stage) {
     }
 }
 
-fn no_log(stage: &mut Stage) {
-    if stage.front.protocol_offered & protocol::INFLIGHT_SHMFD == 0 {
-        let refused = stage.front.wire.send(Ask::GetInflightFd as u32, 0, &[0; 24], &[]);
-        assert_eq!(refused, Ok(()));
-        assert!(stage.front.wire.closes_within(Duration::from_secs(5)), "there is no log to have");
-        stage.served.wait_disconnected();
-        *stage = Stage::new();
-        return;
+/// No guest has the log in its memory, unless the front end puts it there.
+fn into_log(stage: &mut Stage) {
+    const AT: u64 = 1 << 40;
+    stage.front.memory.write(stage.data_at, &[0xff; 512]);
+    let ones = [stage.head(kind::OUT, 1), stage.data(512), stage.tail()];
+    assert_eq!(stage.chain(&ones), (1, Status::Ok));
+    stage.front.stop_queue(0);
+    stage.front.stop_queue(1);
+    let log = stage.front.get_inflight(2, QUEUE_SIZE).expect("a log");
+    let pages = log.bytes.next_multiple_of(4096);
+    let region = Region::of(log.file.try_clone().expect("descriptor"), AT, pages);
+    // The log's own file is sealed: what is shared must end with it.
+    assert!(stage.front.add_region(&region).is_err(), "the file has no such page");
+    let region = Region::of(log.file.try_clone().expect("descriptor"), AT, log.bytes);
+    stage.front.add_region(&region).expect("memory like any other");
+    for sector in [0, 1] {
+        stage.front.set_inflight(&log).expect("the log comes back");
+        stage.queue.reset(0);
+        stage.other.reset(0);
+        if stage.front.try_start_queue(&stage.queue, 0).is_err() {
+            continue;
+        }
+        stage.front.start_queue(&stage.other, 0);
+        for offset in (0..log.bytes).step_by(512) {
+            let data = Desc::writable(AT + offset, 512);
+            let chain = [stage.head(kind::IN, sector), data, stage.tail()];
+            let (_, status) = stage.chain(&chain);
+            let inside = offset + 512 <= log.bytes;
+            assert_eq!(status, if inside { Status::Ok } else { Status::IoErr }, "at {offset}");
+        }
+        stage.front.stop_queue(0);
+        stage.front.stop_queue(1);
     }
-    panic!("the inflight log is offered now: tell its story here");
+    let fresh = stage.front.get_inflight(2, QUEUE_SIZE).expect("another log");
+    stage.front.set_inflight(&fresh).expect("the log comes back");
+    for queue in [&mut stage.queue, &mut stage.other] {
+        queue.reset(0);
+        stage.front.start_queue(queue, 0);
+    }
 }
 
 fn overlapping_rings(stage: &mut Stage) {

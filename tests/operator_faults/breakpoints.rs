@@ -21,6 +21,7 @@ fn wait_elsewhere(scene: &Scene, command: &str, arguments: Value) -> mpsc::Recei
 }
 
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+const AN_HOUR_NS: u64 = 3_600_000_000_000;
 
 #[test]
 fn a_request_is_stopped_waited_for_and_goes_on_or_fails() {
@@ -44,11 +45,70 @@ fn a_request_is_stopped_waited_for_and_goes_on_or_fails() {
         let listed = scene.must("query-block-fault-held", json!({}));
         assert_eq!(listed[0]["ordinal"], held["ordinal"]);
         let resumed = scene.must("block-fault-resume", json!({"tag": "A", "action": action}));
-        assert_eq!(resumed, json!({"resumed": 1}));
+        assert_eq!(resumed, json!({"resumed": 1, "reached": 1}));
         assert_eq!(scene.guest.finish().status, expected);
         // The next round sets it anew: one that was met is used up, and in nobody's way.
     }
     scene.must("block-fault-break-remove", json!({"tag": "A"}));
+}
+
+#[test]
+fn a_delayed_request_is_released_with_its_state_or_rule_and_by_resume() {
+    let mut scene = Scene::new();
+    let wait = json!({"name": "wait", "iotype": ["read"], "effect": "delay", "delay": AN_HOUR_NS});
+    scene.must("block-fault-rule-add", json!({"rule": wait}));
+    let profile = json!({"iotype": ["write"], "delay": AN_HOUR_NS});
+    scene.must("set-block-fault-state", json!({"state": "slow", "profiles": [profile]}));
+    let mut delayed = 0;
+    let mut delay = |scene: &mut Scene, kind| {
+        scene.guest.start(0, kind, 8, 512);
+        scene.guest.kick();
+        delayed += 1;
+        let patience = std::time::Instant::now() + PATIENCE;
+        while scene.must("query-block-fault", json!({}))["counts"]["delayed"] != delayed {
+            assert!(std::time::Instant::now() < patience, "it is not delayed");
+            thread::sleep(std::time::Duration::from_millis(1));
+        }
+        assert_eq!(scene.must("query-block-fault-held", json!({})), json!([]), "it is not held");
+    };
+    for (kind, which) in
+        [(kind::IN, json!({"rule": "wait"})), (kind::OUT, json!({"held-by": "state"}))]
+    {
+        delay(&mut scene, kind);
+        let resumed = scene.must("block-fault-resume", which);
+        assert_eq!(resumed, json!({"resumed": 1, "reached": 1}));
+        assert_eq!(scene.guest.finish().status, Status::Ok);
+    }
+    delay(&mut scene, kind::IN);
+    scene.must("block-fault-rule-remove", json!({"name": "wait"}));
+    assert_eq!(scene.guest.finish().status, Status::Ok);
+    delay(&mut scene, kind::OUT);
+    scene.must("set-block-fault-state", json!({"state": "none"}));
+    assert_eq!(scene.guest.finish().status, Status::Ok);
+}
+
+#[test]
+fn a_tag_is_resumed_though_another_holds_the_request_as_well() {
+    let mut scene = Scene::new();
+    let say = |scene: &mut Scene, text: &str| {
+        let line = format!("qemu-io disk0 \"{text}\"");
+        scene.operator.must("human-monitor-command", json!({ "command-line": line }))
+    };
+    for tag in ["A", "B", "C"] {
+        assert_eq!(say(&mut scene, &format!("break write_aio {tag}")), "");
+    }
+    scene.guest.start(0, kind::OUT, 8, 512);
+    scene.guest.kick();
+    scene.operator.wait_event("BLOCK_FAULT_BREAK");
+    assert_eq!(say(&mut scene, "resume A"), "blkdebug: Resuming request 'A'\r\n");
+    let resumed = scene.must("block-fault-resume", json!({"tag": "B"}));
+    assert_eq!(resumed, json!({"resumed": 0, "reached": 1}));
+    let resumed = scene.must("block-fault-resume", json!({"tag": "B"}));
+    assert_eq!(resumed, json!({"resumed": 0, "reached": 0}), "it was taken away");
+    assert_eq!(scene.must("query-block-fault-held", json!({}))[0]["tags"], json!(["C"]));
+    let resumed = scene.must("block-fault-resume", json!({"tag": "C"}));
+    assert_eq!(resumed, json!({"resumed": 1, "reached": 1}));
+    assert_eq!(scene.guest.finish().status, Status::Ok);
 }
 
 #[test]
@@ -106,7 +166,7 @@ fn held_requests_go_on_in_the_order_that_is_asked_for() {
     let refused = scene.operator.execute("block-fault-resume", twice).unwrap_err();
     assert!(refused["desc"].as_str().unwrap().contains("each once"), "{refused}");
     let resumed = scene.must("block-fault-resume", json!({"ordinals": order}));
-    assert_eq!(resumed, json!({"resumed": 3}));
+    assert_eq!(resumed, json!({"resumed": 3, "reached": 3}));
     let slots: Vec<u16> = scene.guest.finish_all().iter().map(|finished| finished.slot).collect();
     assert_eq!(slots, [2, 0, 1]);
 }

@@ -5,6 +5,10 @@
 
 mod breakpoints;
 mod events;
+mod full_host;
+#[path = "../block/host.rs"]
+#[allow(dead_code, reason = "shared with tests/block")]
+mod host;
 mod refusals;
 mod rules;
 mod verbs;

@@ -1,7 +1,7 @@
 //! Rules as an operator adds and changes them, and as a guest meets them.
 
-use super::support::front::Status;
-use super::{Scene, json};
+use super::support::front::{Status, kind};
+use super::{Scene, Value, json};
 
 const BLOCK: [u8; 512] = [7; 512];
 
@@ -179,4 +179,38 @@ fn blkdebug_rules_come_from_a_file_a_node_and_a_command() {
     front.negotiate(super::feature::ALL);
     let mut guest = front.start_queues(1, 64).remove(0);
     assert_eq!(guest.read(0, 512).status, Status::IoErr, "armed when the node was opened");
+}
+
+#[test]
+fn a_request_for_the_serial_number_meets_rules_that_name_it_and_no_state() {
+    let mut scene = Scene::new();
+    scene.must("block-fault-rule-add", json!({"rule": {"name": "all", "effect": "error"}}));
+    scene.must("set-block-fault-state", json!({"state": "hang"}));
+    assert_eq!(scene.guest.get_id().status, Status::Ok, "neither is about it");
+    scene.must("set-block-fault-state", json!({"state": "none"}));
+    let named = |name: &str, effect: Value| {
+        let mut rule = json!({"name": name, "iotype": ["get-id"], "once": true});
+        rule.as_object_mut().unwrap().extend(effect.as_object().unwrap().clone());
+        json!({ "rule": rule })
+    };
+    scene.must("block-fault-rule-add", named("fail", json!({"effect": "error", "errno": "EIO"})));
+    assert_eq!(scene.guest.get_id().status, Status::IoErr);
+    scene.must("block-fault-rule-add", named("wait", json!({"effect": "delay", "delay": 1000})));
+    assert_eq!(scene.guest.get_id().status, Status::Ok);
+    let stop = json!({"tag": "stop", "iotype": ["get-id"], "point": "after-image"});
+    scene.must("block-fault-break", stop);
+    scene.guest.start(0, kind::GET_ID, 0, 20);
+    scene.guest.kick();
+    scene.operator.wait_event("BLOCK_FAULT_BREAK");
+    let held = scene.must("query-block-fault-held", json!({}));
+    assert_eq!((&held[0]["iotype"], held[0].get("sector")), (&json!("get-id"), None));
+    scene.must("block-fault-resume", json!({"tag": "stop"}));
+    assert_eq!(scene.guest.finish().status, Status::Ok);
+    let counts = scene.must("query-block-fault", json!({}))["counts"].clone();
+    assert_eq!(counts, json!({"passed": 0, "failed": 1, "delayed": 1, "held": 1}));
+    let told = scene.must("query-block-fault-rules", json!({"name": "fail"}));
+    assert_eq!(told["rules"][0]["rule"]["iotype"], json!(["get-id"]));
+    let state = json!({"id": "disk0", "state": "error", "iotype": ["get-id"]});
+    let error = scene.operator.execute("set-block-fault-state", state).unwrap_err();
+    assert!(error["desc"].as_str().unwrap().contains("get-id is for rules"), "{error}");
 }

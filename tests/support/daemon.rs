@@ -6,9 +6,11 @@
 
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each test binary uses a part")]
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -85,23 +87,66 @@ impl Daemon {
 
     /// Kill it without a warning and start it again.
     pub fn kill_and_start_again(&mut self) {
-        self.child.kill().expect("kill");
-        self.child.wait().expect("wait");
-        self.child = spawn_until_ready(&mut self.command, &self.directory);
+        self.kill();
+        self.start_again();
     }
 
-    /// Ask it to end (SIGTERM) and wait for that.
-    pub fn terminate(mut self) -> ExitStatus {
+    /// Kill it without a warning, and wait until the process is gone.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("kill");
+        self.child.wait().expect("wait");
+    }
+
+    /// Kill it when some time has passed, whatever the caller does meanwhile.
+    pub fn kill_after(&self, wait: Duration) -> JoinHandle<()> {
         let pid = Pid::from_child(&self.child);
-        kill_process(pid, Signal::TERM).expect("SIGTERM");
+        std::thread::spawn(move || {
+            std::thread::sleep(wait);
+            kill_process(pid, Signal::KILL).expect("kill");
+        })
+    }
+
+    /// Start another copy of the program from now on, as after an upgrade.
+    pub fn replace_binary(&mut self) {
+        let upgraded = self.directory.join("blkfaultd");
+        let _ = fs::remove_file(&upgraded);
+        fs::copy(env!("CARGO_BIN_EXE_blkfaultd"), &upgraded).expect("copy the program");
+        let arguments = self.command.get_args().map(ToOwned::to_owned).collect::<Vec<_>>();
+        let is_program = |argument: &OsString| {
+            Path::new(argument).file_name().is_some_and(|name| name == "blkfaultd")
+        };
+        let place = arguments.iter().position(is_program).expect("the program is started");
+        let mut command = Command::new(self.command.get_program());
+        command.args(&arguments[..place]).arg(upgraded).args(&arguments[place + 1..]);
+        self.command = command;
+    }
+
+    /// Ask it to end and wait for that; it can be started again.
+    pub fn end(&mut self) -> ExitStatus {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("SIGTERM");
+        self.wait()
+    }
+
+    /// Wait until it has ended.
+    pub fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + WAIT;
         loop {
             if let Some(status) = self.child.try_wait().expect("wait") {
                 return status;
             }
             assert!(Instant::now() < deadline, "the daemon does not end: {}", self.log());
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// Start it again after it has ended.
+    pub fn start_again(&mut self) {
+        self.child = spawn_until_ready(&mut self.command, &self.directory);
+    }
+
+    /// Ask it to end (SIGTERM) and wait for that.
+    pub fn terminate(mut self) -> ExitStatus {
+        self.end()
     }
 }
 
@@ -147,7 +192,7 @@ fn spawn_until_ready(command: &mut Command, directory: &Path) -> Child {
         let said = tail(&read(&log)).to_owned();
         assert!(ended.is_none(), "{command:?} ended ({ended:?}): {said}");
         assert!(Instant::now() < deadline, "{command:?} is not ready: {said}");
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(1));
     }
     child
 }

@@ -134,7 +134,7 @@ impl MemoryNode {
                 slice.copy_to(bytes);
             }),
             OpKind::Discard { .. } | OpKind::WriteZeroes { .. } => part.fill(0),
-            OpKind::Flush => {}
+            OpKind::Flush | OpKind::GetId => {}
         }
         Ok(())
     }

@@ -80,10 +80,7 @@ impl Daemon {
                 *self.size_bytes.lock().unwrap() = size_bytes;
                 json!({})
             }
-            "quit" => {
-                *self.quit.lock().unwrap() = true;
-                json!({})
-            }
+            "quit" => json!({}),
             other => panic!("{other}"),
         })
     }
@@ -117,6 +114,8 @@ impl Executor for Daemon {
             }
         } else {
             reply.send(self.run(name, &arguments));
+            // Only now, so that the end does not overtake the reply.
+            *self.quit.lock().unwrap() |= name == "quit";
         }
     }
 }

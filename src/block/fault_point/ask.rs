@@ -1,19 +1,20 @@
 //! One question to the engine on a request's behalf.
 //!
-//! Knows: the engine's verdicts and the registry of those held. Must not know: how a channel
-//! carries an answer out. Invariant: whoever is to be held is in the registry before anything else
+//! Knows: the engine's verdicts and the registry of those who wait. Must not know: how a channel
+//! carries an answer out. Invariant: whoever is to wait is in the registry before anything else
 //! can be decided or released; whoever is told, is told after the lock.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::delayed::Delayed;
 use super::held::{Held, HeldCause, HeldReport, Key};
 use super::link::Link;
 use super::{Core, Shared};
 use crate::block::Op;
 use crate::errno::Errno;
-use crate::fault::engine::{Decision, Notice, Passage, Then, Verdict};
+use crate::fault::engine::{Decision, Notice, Passage, Then, Verdict, Waits};
 use crate::fault::rule::Request;
 
 /// What a channel asks.
@@ -36,8 +37,8 @@ pub(in crate::block) enum Next {
     Fail(Errno),
     /// Its wait is left out; it goes on where it is.
     Skip,
-    /// It waits so long.
-    Delay(Key, Duration, Then),
+    /// It waits until then, and is registered under this key.
+    Delay(Key, Instant, Then),
     /// It is held and registered under this key; released in time if there is one.
     Hold(Key, Option<Duration>, Then),
     /// It is never answered: its front end is being disconnected.
@@ -95,10 +96,7 @@ impl Shared {
         match verdict {
             Verdict::Pass => (Next::Pass, News::Nothing),
             Verdict::Fail(errno, _) => (Next::Fail(errno), News::Nothing),
-            Verdict::Delay { duration, then, .. } => {
-                counters.delayed.fetch_add(1, Ordering::Relaxed);
-                (Next::Delay(core.registry.next_key(), duration, then), News::Nothing)
-            }
+            Verdict::Delay { waits, then } => (self.delay(core, waits, then, link), News::Nothing),
             Verdict::Hold { at_most, then, cause } => {
                 let report = HeldReport::new(&request.io, HeldCause::Fault(cause));
                 let key = self.hold(core, report, then, link);
@@ -116,6 +114,13 @@ impl Shared {
                 (Next::Lose(core.registry.next_key()), News::Disconnect)
             }
         }
+    }
+
+    fn delay(&self, core: &mut Core, waits: Waits, then: Then, link: &Arc<Link>) -> Next {
+        self.counters.delayed.fetch_add(1, Ordering::Relaxed);
+        let (key, ends) = (core.registry.next_key(), after(waits.duration()));
+        core.registry.delays.insert(key, Delayed { waits, ends, then, link: link.clone() });
+        Next::Delay(key, ends, then)
     }
 
     fn hold(&self, core: &mut Core, report: HeldReport, then: Then, link: &Arc<Link>) -> Key {
@@ -157,6 +162,12 @@ impl Shared {
             News::Disconnect => self.disconnect(),
         }
     }
+}
+
+/// The moment so long from now; a century is long enough.
+pub(in crate::block) fn after(duration: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(duration).unwrap_or_else(|| now + Duration::from_secs(100 * 365 * 86_400))
 }
 
 /// What becomes of a request whose ring stops: delays are cut short, holds fail.

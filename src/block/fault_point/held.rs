@@ -1,6 +1,6 @@
 //! Who is held, why, and who is released.
 //!
-//! Knows: held requests by what holds them. Must not know: where their data is or how they go on;
+//! Knows: held requests by what holds them, and the delayed ones beside them. Must not know: where their data is or how they go on;
 //! that is their channel's. Invariant: an entry is taken out exactly once, and whoever takes it out
 //! posts the one letter that its channel gets about it.
 
@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::delayed::{Delays, Released};
 use super::link::{Go, Link, Mail};
 use super::order::Baton;
 use crate::errno::Errno;
@@ -34,7 +35,7 @@ pub struct HeldReport {
     pub queue: u16,
     /// What it asks for.
     pub iotype: IoType,
-    /// Its first sector; `None` for a flush.
+    /// Its first sector, if it is about sectors.
     pub sector: Option<u64>,
     /// Its length; 0 for a flush.
     pub bytes: u64,
@@ -54,7 +55,7 @@ impl HeldReport {
             ordinal: io.ordinal,
             queue: io.queue,
             iotype: io.iotype,
-            sector: (io.iotype != IoType::Flush).then_some(io.offset_bytes / SECTOR_BYTES),
+            sector: io.iotype.has_sectors().then_some(io.offset_bytes / SECTOR_BYTES),
             bytes: io.bytes,
             tags: Vec::new(),
             point: None,
@@ -75,13 +76,13 @@ pub enum Which {
     Tag(String),
     /// The one at this tag that was held last, as blkdebug's `resume` takes it.
     NewestAt(String),
-    /// All that this rule holds.
+    /// All that this rule holds or delays.
     Rule(RuleName),
-    /// All that the manual state holds.
+    /// All that the manual state holds or delays.
     State,
     /// All that the image failed.
     OnError,
-    /// Everyone.
+    /// Everyone, held or delayed.
     All,
     /// These, in this order.
     Ordinals(Vec<u64>),
@@ -90,7 +91,8 @@ pub enum Which {
 /// What becomes of a released request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resume {
-    /// It goes on where it stopped; one that the image failed is asked of the image again.
+    /// It goes on where it stopped; one that the image failed is asked of the image again; one
+    /// that waits for a time goes on as was decided for the end of it.
     Run,
     /// It fails with this.
     Fail(Errno),
@@ -129,10 +131,11 @@ pub(super) struct Held {
     pub(super) fails: Option<Errno>,
 }
 
-/// Everyone who is held on a disk.
+/// Everyone who waits on a disk.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     held: BTreeMap<Key, Held>,
+    pub(super) delays: Delays,
     next_key: u64,
 }
 
@@ -147,13 +150,19 @@ impl Registry {
         self.held.insert(key, held);
     }
 
-    pub(super) fn remove(&mut self, key: Key) -> Option<Held> {
-        self.held.remove(&key)
+    /// Take one out whose time is over; false if it was released meanwhile.
+    pub(super) fn take_back(&mut self, key: Key) -> bool {
+        self.held.remove(&key).is_some() || self.delays.remove(key)
     }
 
     /// Forget everyone in this channel.
     pub(super) fn forget(&mut self, link: &Arc<Link>) {
         self.held.retain(|_, held| !Arc::ptr_eq(&held.link, link));
+        self.delays.forget(link);
+    }
+
+    pub(super) fn held_count(&self) -> usize {
+        self.held.len()
     }
 
     pub(super) fn reports(&self) -> Vec<HeldReport> {
@@ -186,13 +195,14 @@ impl Registry {
     fn release_decided(&mut self, which: &Which) {
         for key in self.keys(|held| which.names(&held.report)) {
             if let Some(held) = self.held.remove(&key) {
-                held.link.post(Mail { key, go: held.then.into(), baton: None });
+                held.link.post(Mail::Released { key, go: held.then.into(), baton: None });
             }
         }
+        self.delays.release(|cause| which.names_delay(cause));
     }
 
-    /// Release by command. Tells how many went.
-    pub(super) fn resume(&mut self, which: &Which, action: Resume) -> usize {
+    /// Release by command. Tells whom it reached.
+    pub(super) fn resume(&mut self, which: &Which, action: Resume) -> Released {
         let mut keys = self.keys(|held| which.names(&held.report));
         if let Which::NewestAt(_) = which {
             // Keys are given in the order in which requests are held, whatever their ordinals.
@@ -202,7 +212,11 @@ impl Registry {
             Which::Tag(tag) | Which::NewestAt(tag) => this.take_tag(key, tag, action),
             _ => this.hand_over(key, action, None).is_ok(),
         };
-        keys.into_iter().filter(|key| go(self, *key)).count()
+        let mut released = self.delays.resume(action, |cause| which.names_delay(cause));
+        for key in keys {
+            released.count(go(self, key));
+        }
+        released
     }
 
     /// The held requests of these ordinals, in their order.
@@ -230,7 +244,7 @@ impl Registry {
         let Some(held) = self.held.remove(&key) else {
             return Err(baton);
         };
-        held.link.post(Mail { key, go: action.into(), baton });
+        held.link.post(Mail::Released { key, go: action.into(), baton });
         Ok(())
     }
 
@@ -265,6 +279,16 @@ impl Registry {
 }
 
 impl Which {
+    /// Whether who waits for a time on this account is meant: where the cause is asked for, not the
+    /// request.
+    fn names_delay(&self, cause: &Cause) -> bool {
+        match (self, cause) {
+            (Self::All, _) | (Self::State, Cause::State(_)) => true,
+            (Self::Rule(name), Cause::Rule(cause)) => name == cause,
+            _ => false,
+        }
+    }
+
     fn names(&self, report: &HeldReport) -> bool {
         match (self, &report.cause) {
             (Self::All, _) | (Self::OnError, HeldCause::ImageError(_)) => true,

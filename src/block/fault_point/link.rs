@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -24,13 +25,18 @@ pub(in crate::block) enum Go {
     Fail(Errno),
 }
 
-/// The news that a request is released.
+/// News about a request that waits.
 #[derive(Debug)]
-pub(in crate::block) struct Mail {
-    pub(in crate::block) key: Key,
-    pub(in crate::block) go: Go,
-    /// Others are released when this one has ended.
-    pub(in crate::block) baton: Option<Baton>,
+pub(in crate::block) enum Mail {
+    /// It is released.
+    Released {
+        key: Key,
+        go: Go,
+        /// Others are released when this one has ended.
+        baton: Option<Baton>,
+    },
+    /// It waits on, but only until then.
+    Sooner { key: Key, ends: Instant },
 }
 
 /// A channel's end of the fault point.

@@ -7,6 +7,7 @@
 //! who is held change under one lock.
 
 mod ask;
+mod delayed;
 mod held;
 mod line;
 mod link;
@@ -18,15 +19,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime};
 
+pub use delayed::Released;
 pub use held::{HeldCause, HeldReport, Resume, Which};
 pub use line::Line;
 pub use waits::TimedOut;
 
-pub(super) use ask::{Answer, Next, Question};
+pub(super) use ask::{Answer, Next, Question, after};
 pub(super) use held::Key;
 pub(super) use link::{Go, Link, Mail};
 pub(super) use order::Baton;
 
+use super::{Op, OpKind};
 use crate::errno::Errno;
 use crate::fault::engine::{Armed, Change, Engine, Notice, Refused};
 use crate::fault::manual::DiskState;
@@ -70,12 +73,33 @@ impl OnError {
     }
 }
 
+/// What a disk's faults are at one moment, but for its rules.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Overview {
+    /// The manual state.
+    pub state: DiskState,
+    /// When it was entered.
+    pub since: SystemTime,
+    /// How many requests are held.
+    pub held: usize,
+    /// The number that `set-state` rules change.
+    pub engine_state: i32,
+    /// What every random choice is a function of.
+    pub seed: u64,
+    /// What becomes of requests that the image fails.
+    pub on_error: OnError,
+    /// What was done so far.
+    pub counts: FaultCounts,
+}
+
 /// How often what was done. Every number only grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FaultCounts {
     /// Requests that failed by decision, by command, or because they were held when their ring
     /// stopped.
     pub failed: u64,
+    /// Those of them that asked for the serial number.
+    pub failed_get_ids: u64,
     /// Waits for a time, each counted when it begins.
     pub delayed: u64,
     /// Waits to be released, by state, rule, breakpoint or error of the image, each counted when
@@ -88,6 +112,7 @@ pub struct FaultCounts {
 #[derive(Debug, Default)]
 struct Counters {
     failed: AtomicU64,
+    failed_get_ids: AtomicU64,
     delayed: AtomicU64,
     held_total: AtomicU64,
     disconnected: AtomicU64,
@@ -167,7 +192,7 @@ impl FaultPoint {
     }
 
     /// Make changes, all or none. They are in force for every op submitted after this returns;
-    /// held requests that they release go on or fail, as was decided when they were held.
+    /// requests that they release go on or fail, as was decided when their wait began.
     ///
     /// # Errors
     /// The first change that cannot be made; then nothing has changed.
@@ -218,19 +243,30 @@ impl FaultPoint {
         self.shared.now_ns()
     }
 
-    /// When the manual state was entered.
+    /// A disk's faults but its rules, as of one moment.
     #[must_use]
-    pub fn since(&self) -> SystemTime {
-        self.shared.lock().since
+    pub fn overview(&self) -> Overview {
+        let core = self.shared.lock();
+        Overview {
+            state: core.engine.state().clone(),
+            since: core.since,
+            held: core.registry.held_count(),
+            engine_state: core.engine.engine_state(),
+            seed: core.engine.seed(),
+            on_error: core.on_error,
+            counts: self.counts(),
+        }
     }
 
     /// What was done so far.
     #[must_use]
     pub fn counts(&self) -> FaultCounts {
-        let Counters { failed, delayed, held_total, disconnected } = &self.shared.counters;
+        let Counters { failed, failed_get_ids, delayed, held_total, disconnected } =
+            &self.shared.counters;
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         FaultCounts {
             failed: get(failed),
+            failed_get_ids: get(failed_get_ids),
             delayed: get(delayed),
             held_total: get(held_total),
             disconnected: get(disconnected),
@@ -249,19 +285,19 @@ impl FaultPoint {
         self.shared.lock().registry.reports()
     }
 
-    /// Release held requests; tells how many. One that has other tags left stays until those are
-    /// resumed too.
+    /// Release waiting requests; tells how many. One that has other tags left stays until those are
+    /// resumed too, one that is delayed for others as well until then.
     ///
     /// [`Which::Ordinals`] are released one after the other: each when the one before it has ended
     /// or has stopped again.
-    pub fn resume(&self, which: &Which, action: Resume) -> usize {
+    pub fn resume(&self, which: &Which, action: Resume) -> Released {
         let mut core = self.shared.lock();
         if let Which::Ordinals(ordinals) = which {
             let keys = core.registry.in_order(ordinals);
             let count = keys.len();
             drop(core);
             Baton::start(&self.shared, keys, action);
-            return count;
+            return Released { reached: count, gone: count };
         }
         core.registry.resume(which, action)
     }
@@ -287,12 +323,6 @@ impl FaultPoint {
         let mut core = self.shared.lock();
         core.on_error = policy;
         self.shared.generation.fetch_add(1, Ordering::SeqCst);
-    }
-
-    /// What becomes of requests that the image fails.
-    #[must_use]
-    pub fn on_error(&self) -> OnError {
-        self.shared.lock().on_error
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -337,25 +367,28 @@ impl Shared {
         self.lock().links.push(link.clone());
     }
 
-    /// A channel is gone, and so is everyone who is held in it.
+    /// A channel is gone, and so is everyone who waits in it.
     pub(super) fn remove_link(&self, link: &Arc<Link>) {
         let mut core = self.lock();
         core.registry.forget(link);
         core.links.retain(|known| !Arc::ptr_eq(known, link));
     }
 
-    /// Forget who is held in a channel.
+    /// Forget who waits in a channel.
     pub(super) fn forget(&self, link: &Arc<Link>) {
         self.lock().registry.forget(link);
     }
 
-    /// Take one request back that is held no longer; false if it was released meanwhile.
+    /// Take one request back whose time is over; false if it was released meanwhile.
     pub(super) fn take_back(&self, key: Key) -> bool {
-        self.lock().registry.remove(key).is_some()
+        self.lock().registry.take_back(key)
     }
 
-    pub(super) fn count_failed(&self) {
+    pub(super) fn count_failed(&self, op: &Op) {
         self.counters.failed.fetch_add(1, Ordering::Relaxed);
+        if matches!(op.kind, OpKind::GetId) {
+            self.counters.failed_get_ids.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn notice(&self, notices: &[Notice]) {

@@ -9,10 +9,12 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::super::fault_point::{Answer, Go, InForce, Key, Link, Mail, Next, Question, Shared};
-use super::super::{Channel, Completion, OnError, Op, Ticket};
+use super::super::fault_point::{
+    Answer, Go, InForce, Key, Link, Mail, Next, Question, Shared, after,
+};
+use super::super::{Channel, Completion, OnError, Op, OpKind, Ticket};
 use super::carried::{Carried, Wait, Waiting, WaitingRoom};
 use super::timers::Timers;
 use crate::errno::Errno;
@@ -79,14 +81,13 @@ impl FilterChannel {
                 (Next::Fail(_), Some(_)) => Question::GoOn(passage),
                 (Next::Fail(errno), None) => {
                     carried.result = Some(Err(errno));
-                    self.shared.count_failed();
+                    self.shared.count_failed(&carried.op);
                     Question::Finished(passage, Err(errno))
                 }
                 (Next::Skip, _) => Question::GoOn(passage),
-                (Next::Delay(key, duration, then), _) => {
+                (Next::Delay(key, ends, then), _) => {
                     carried.passage = Some(passage);
-                    let wait = Wait::Delayed(after(duration), then);
-                    return self.wait(key, carried, wait);
+                    return self.wait(key, carried, Wait::Delayed(ends, then));
                 }
                 (Next::Hold(key, at_most, then), _) => {
                     carried.passage = Some(passage);
@@ -113,8 +114,12 @@ impl FilterChannel {
         self.waiting.insert(key, Waiting { carried, wait });
     }
 
-    /// Send a kept request to the image.
-    fn send(&mut self, carried: Carried) {
+    /// Send a kept request to the image; one that asks it nothing is done.
+    fn send(&mut self, mut carried: Carried) {
+        if matches!(carried.op.kind, OpKind::GetId) {
+            carried.result = Some(Ok(()));
+            return self.finish(carried, Ok(()));
+        }
         self.below.submit(carried.op.share());
         self.uncommitted = true;
         self.at_image.insert(carried.op.ticket, carried);
@@ -155,7 +160,7 @@ impl FilterChannel {
                 carried.passage = passage;
                 carried.result = Some(Err(errno));
                 if !matches!(wait, Wait::ImageError(_)) {
-                    self.shared.count_failed();
+                    self.shared.count_failed(&carried.op);
                 }
                 self.finish(waiting.carried, Err(errno));
             }
@@ -174,12 +179,27 @@ impl FilterChannel {
     }
 
     fn take_mail(&mut self) {
-        for Mail { key, go, baton } in self.link.take_mail() {
-            // One that is not here any more drops its baton: the next is released.
-            if let Some(mut waiting) = self.wake(key) {
-                waiting.carried.baton = baton;
-                self.go(waiting, go);
+        for mail in self.link.take_mail() {
+            match mail {
+                Mail::Sooner { key, ends } => self.advance(key, ends),
+                // One that is not here any more drops its baton: the next is released.
+                Mail::Released { key, go, baton } => {
+                    if let Some(mut waiting) = self.wake(key) {
+                        // A delay is no stop: one that was ended keeps its own.
+                        waiting.carried.baton = baton.or(waiting.carried.baton.take());
+                        self.go(waiting, go);
+                    }
+                }
             }
+        }
+    }
+
+    /// A delay ends earlier than it was to.
+    fn advance(&mut self, key: Key, ends: Instant) {
+        if let Some(Waiting { wait: Wait::Delayed(at, _), .. }) = self.waiting.get_mut(&key) {
+            self.timers.remove(*at, key);
+            self.timers.add(ends, key);
+            *at = ends;
         }
     }
 
@@ -192,14 +212,14 @@ impl FilterChannel {
                 Wait::Delayed(_, then) => *then,
                 Wait::Held(deadline, then) => {
                     *deadline = None;
-                    if !self.shared.take_back(key) {
-                        // It was released just now; the mail about it is on its way.
-                        continue;
-                    }
                     *then
                 }
                 Wait::ImageError(_) | Wait::Lost => continue,
             };
+            if !self.shared.take_back(key) {
+                // It was released just now; the mail about it is on its way.
+                continue;
+            }
             if let Some(waiting) = self.waiting.remove(&key) {
                 self.go(waiting, then.into());
             }
@@ -246,7 +266,7 @@ impl Channel for FilterChannel {
         if self.is_concerned(&op) {
             return self.carry(Carried::new(op), Question::Decide);
         }
-        if self.in_force.on_error != OnError::Report {
+        if self.in_force.on_error != OnError::Report || matches!(op.kind, OpKind::GetId) {
             return self.send(Carried::new(op));
         }
         self.below.submit(op);
@@ -314,10 +334,4 @@ impl Drop for FilterChannel {
         // Batons in letters that nobody read go on to the next.
         drop(self.link.take_mail());
     }
-}
-
-/// The moment so long from now; a century is long enough.
-fn after(duration: Duration) -> Instant {
-    let now = Instant::now();
-    now.checked_add(duration).unwrap_or_else(|| now + Duration::from_secs(100 * 365 * 86_400))
 }

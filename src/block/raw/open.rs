@@ -11,6 +11,7 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use super::budget::Budget;
 use super::extent::{Extent, Identity};
@@ -275,13 +276,34 @@ fn claim(file: &File, options: &RawOptions, before: Option<&Opened>) -> Result<C
     }
     let claim = Claim::new(options.read_only);
     let path = options.path.as_path();
-    match lock_against_others(file, claim, before) {
+    match lock_in_time(file, claim, before, options) {
         Ok(()) => Ok(claim),
         Err(LockError::Unsupported(error)) if options.locking == Locking::Auto => {
             log::warn!("image '{}' is not locked: the host cannot ({error})", path.display());
             Ok(Claim::NONE)
         }
         Err(error) => Err(locked(path, error)),
+    }
+}
+
+/// How long until another look at a lock that is in the way.
+const LOCK_POLL: Duration = Duration::from_millis(2);
+
+/// Lock `file`, when others have given up theirs.
+fn lock_in_time(
+    file: &File,
+    claim: Claim,
+    before: Option<&Opened>,
+    options: &RawOptions,
+) -> Result<(), LockError> {
+    let deadline = Instant::now() + options.lock_wait;
+    loop {
+        match lock_against_others(file, claim, before) {
+            Err(LockError::Conflict { .. }) if Instant::now() < deadline => {
+                std::thread::sleep(LOCK_POLL);
+            }
+            other => return other,
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Whether the host's page cache is used (QEMU `cache.direct`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -83,6 +84,9 @@ pub struct RawOptions {
     pub aio: Aio,
     /// Lock the image as QEMU does.
     pub locking: Locking,
+    /// How long to wait for another to give up a lock that is in the way. What a process that was
+    /// killed asked of its image keeps the lock until it has ended.
+    pub lock_wait: Duration,
     /// Discards, and write-zeroes that may unmap, deallocate (QEMU `discard=unmap`); otherwise
     /// they are accepted and deallocate nothing.
     pub discard: bool,
@@ -103,6 +107,7 @@ impl RawOptions {
             no_flush: false,
             aio: Aio::default(),
             locking: Locking::default(),
+            lock_wait: Duration::ZERO,
             discard: false,
             expect: None,
             block_bytes: 512,

@@ -156,7 +156,7 @@ impl Task {
 
     fn first_stage(&mut self, kind: OpKind, range: Range<u64>) -> Result<Stage, Errno> {
         let image = &self.image;
-        let writes = !matches!(kind, OpKind::Read { .. } | OpKind::Flush);
+        let writes = !matches!(kind, OpKind::Read { .. } | OpKind::Flush | OpKind::GetId);
         if writes && image.options.read_only {
             return Err(Errno::EROFS);
         }
@@ -181,6 +181,7 @@ impl Task {
                 Ok(Stage::Ended(Ok(())))
             }
             OpKind::Flush => Ok(self.sync()),
+            OpKind::GetId => Ok(Stage::Ended(Ok(()))),
             OpKind::Discard { .. } => Ok(self.discard(range)),
             OpKind::WriteZeroes { may_unmap, .. } => Ok(self.zero(range, may_unmap)),
         }

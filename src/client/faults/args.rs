@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::delay::{Delay, FailAfter};
 use super::period::Period;
+use super::shape::{Rate, Shape, bytes_per_second, requests_per_second};
 use crate::errno::Errno;
 use crate::fault::manual::DiskStateName;
 use crate::fault::rule::Point;
@@ -47,28 +49,44 @@ pub(in crate::client) struct StateArgs {
     pub(in crate::client) slow: SlowArgs,
 }
 
+/// How slow, where no preset or file says it.
+const PROFILE: [&str; 7] =
+    ["delay", "share", "bytes_per_second", "requests_per_second", "speed", "shape", "sectors"];
+
 #[derive(Debug, Args)]
 pub(in crate::client) struct SlowArgs {
     /// slow: a slow disk that was published
-    #[arg(long, requires = "state", value_name = "NAME")]
+    #[arg(long, requires = "state", value_name = "NAME", conflicts_with_all = PROFILE)]
     #[arg(value_parser = PossibleValuesParser::new(Preset::ALL.map(Preset::name)))]
-    #[arg(conflicts_with_all = ["delay", "share", "bytes_per_second", "requests_per_second", "speed"])]
     pub(in crate::client) preset: Option<String>,
-    /// slow: wait so long before the image, such as 20ms
-    #[arg(long, requires = "state", value_name = "TIME")]
-    pub(in crate::client) delay: Option<Period>,
+    /// slow: a file with a list of profiles, as set-block-fault-state takes them: [{"iotype":
+    /// ["flush"], "delay": 2000000000}]
+    #[arg(long, requires = "state", value_name = "FILE", conflicts_with_all = PROFILE)]
+    #[arg(conflicts_with_all = ["preset", "iotype"])]
+    pub(in crate::client) profiles: Option<PathBuf>,
+    /// slow: wait so long before the image, such as 20ms or lognormal:median=2ms,sigma=1.2
+    #[arg(long, requires = "state", value_name = "DELAY")]
+    pub(in crate::client) delay: Option<Delay>,
     /// slow: the share of requests that are slow, above 0 and up to 1 [default: 1]
     #[arg(long, requires = "state", value_name = "SHARE")]
     pub(in crate::client) share: Option<f64>,
-    /// slow: so many bytes a second and no more, such as 1M
-    #[arg(long, requires = "state", value_name = "SIZE")]
-    pub(in crate::client) bytes_per_second: Option<Size>,
-    /// slow: so many requests a second and no more
-    #[arg(long, requires = "state", value_name = "N")]
-    pub(in crate::client) requests_per_second: Option<u64>,
+    /// slow: so many bytes a second and no more, such as 1M or 1M,burst=4M
+    #[arg(long, requires = "state", value_name = "RATE", value_parser = bytes_per_second)]
+    pub(in crate::client) bytes_per_second: Option<Rate>,
+    /// slow: so many requests a second and no more, such as 100 or 100,burst=20
+    #[arg(long, requires = "state", value_name = "RATE", value_parser = requests_per_second)]
+    pub(in crate::client) requests_per_second: Option<Rate>,
     /// slow: the share of its full speed at which the disk works, above 0 and up to 1
     #[arg(long, requires = "state", value_name = "SHARE")]
     pub(in crate::client) speed: Option<f64>,
+    /// slow: how it comes and goes, such as transient:duration=5m, stalls:period=30s,stall=2s,
+    /// ramp:from=1,to=10,duration=5m, steps:3m=1,3m=10 or spikes:share=0.01,delay=200ms [default:
+    /// permanent]
+    #[arg(long, requires = "state", value_name = "SHAPE")]
+    pub(in crate::client) shape: Option<Shape>,
+    /// slow: requests that touch these sectors of 512 bytes, such as 7,2048-2055 [default: all]
+    #[arg(long, requires = "state", value_name = "RANGES", value_delimiter = ',')]
+    pub(in crate::client) sectors: Vec<SectorRange>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -78,10 +96,15 @@ pub(in crate::client) enum RuleVerb {
 Examples:
   Bad sectors that heal when they are written:
     blkfault rule add disk0 --on write --sectors 2048-2055 --errno EIO --heal-on-write
+  A sector on its way out: a hundred slow reads, then none succeeds:
+    blkfault rule add disk0 --on read --sectors 7 --fail-after 100,500ms
+  A sector that is read at the fourth try:
+    blkfault rule add disk0 --on read --sectors 7 --retries 3
   Every hundredth write finds no space:
     blkfault rule add disk0 --on write --every 100 --errno ENOSPC
-  Flushes take two seconds:
+  Flushes take two seconds; reads take what a busy disk takes:
     blkfault rule add disk0 --on flush --delay 2s
+    blkfault rule add disk0 --on read --delay lognormal:median=2ms,sigma=1.2
   dm-flakey's 60 seconds up, 10 seconds down:
     blkfault rule add disk0 --up 60s --down 10s
   The third write of a JBD2 commit block fails:
@@ -90,10 +113,15 @@ Examples:
     Add(Box<RuleArgs>),
 
     /// List the rules of a disk, and what they did
-    #[command(after_help = "Example:\n  blkfault rule list disk0")]
+    #[command(after_help = "\
+Examples:
+  blkfault rule list disk0
+  blkfault rule list disk0 bad-spot --json")]
     List {
         /// The disk
         disk: String,
+        /// Only this rule [default: all, blkdebug's too]
+        name: Option<String>,
     },
 
     /// Remove rules
@@ -234,31 +262,46 @@ pub(in crate::client) struct TargetArgs {
     pub(in crate::client) times: Option<u64>,
 }
 
+/// What makes the medium bad; an effect of its own.
+const MEDIA: [&str; 5] = ["media", "heal_on_write", "remap_pool", "retries", "fail_after"];
+
 #[derive(Debug, Args)]
 #[command(next_help_heading = "What happens to them (if nothing is said, they fail with EIO)")]
 pub(in crate::client) struct EffectArgs {
     /// They fail with this error, a name or a number
     #[arg(long, value_name = "ERROR")]
     pub(in crate::client) errno: Option<Errno>,
-    /// They wait so long, such as 20ms; then they fail if there is an --errno
-    #[arg(long, value_name = "TIME", conflicts_with_all = ["hang", "break_at", "set_state", "disconnect", "heal_on_write", "remap_pool", "retries"])]
-    pub(in crate::client) delay: Option<Period>,
+    /// They wait so long, then they fail if there is an --errno: 20ms, uniform:min=1ms,max=5ms,
+    /// exponential:mean=2ms, lognormal:median=2ms,sigma=1.2, pareto:min=1ms,alpha=1.5 or
+    /// quantiles:0=1ms,0.5=2ms,1=500ms
+    #[arg(long, value_name = "DELAY", conflicts_with_all = MEDIA)]
+    #[arg(conflicts_with_all = ["hang", "break_at", "set_state", "disconnect"])]
+    pub(in crate::client) delay: Option<Delay>,
     /// They are held until they are resumed, or for this time; then they fail if there is an --errno
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true)]
-    #[arg(conflicts_with_all = ["break_at", "set_state", "disconnect", "heal_on_write", "remap_pool", "retries"])]
+    #[arg(conflicts_with_all = MEDIA)]
+    #[arg(conflicts_with_all = ["break_at", "set_state", "disconnect"])]
     pub(in crate::client) hang: Option<Option<Period>>,
     /// They are held at a breakpoint of this name
-    #[arg(long = "break", id = "break_at", value_name = "TAG", conflicts_with_all = ["set_state", "disconnect", "errno", "heal_on_write", "remap_pool", "retries"])]
+    #[arg(long = "break", id = "break_at", value_name = "TAG", conflicts_with_all = MEDIA)]
+    #[arg(conflicts_with_all = ["set_state", "disconnect", "errno"])]
     pub(in crate::client) break_at: Option<String>,
     /// Where the breakpoint is [default: received]
+    // clap forgets what an option requires beside something that excludes it.
     #[arg(long, value_name = "POINT", requires = "break_at", value_parser = points())]
+    #[arg(conflicts_with_all = MEDIA)]
+    #[arg(conflicts_with_all = ["delay", "hang", "set_state", "disconnect", "errno"])]
     pub(in crate::client) point: Option<String>,
     /// The engine's state becomes this
-    #[arg(long, value_name = "N", allow_negative_numbers = true, conflicts_with_all = ["disconnect", "errno", "heal_on_write", "remap_pool", "retries"])]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, conflicts_with_all = MEDIA)]
+    #[arg(conflicts_with_all = ["disconnect", "errno"])]
     pub(in crate::client) set_state: Option<i64>,
     /// The front end is disconnected
-    #[arg(long, conflicts_with_all = ["errno", "heal_on_write", "remap_pool", "retries"])]
+    #[arg(long, conflicts_with = "errno", conflicts_with_all = MEDIA)]
     pub(in crate::client) disconnect: bool,
+    /// The sectors are bad, and stay bad if nothing else is said
+    #[arg(long)]
+    pub(in crate::client) media: bool,
     /// The sectors are bad until they are written
     #[arg(long)]
     pub(in crate::client) heal_on_write: bool,
@@ -268,6 +311,9 @@ pub(in crate::client) struct EffectArgs {
     /// Each sector fails so many times in a row, then once not
     #[arg(long, value_name = "N")]
     pub(in crate::client) retries: Option<u64>,
+    /// The sectors are slow first: N requests succeed after DELAY, later ones fail: 100,20ms
+    #[arg(long, value_name = "N,DELAY")]
+    pub(in crate::client) fail_after: Option<FailAfter>,
 }
 
 #[derive(Debug, Args)]
@@ -318,4 +364,15 @@ pub(in crate::client) enum Policy {
     Hold,
     /// They are held if the image has no space left
     HoldOnEnospc,
+}
+
+impl Policy {
+    /// The monitor's word.
+    pub(in crate::client) fn name(self) -> &'static str {
+        match self {
+            Self::Report => "report",
+            Self::Hold => "hold",
+            Self::HoldOnEnospc => "hold-on-enospc",
+        }
+    }
 }

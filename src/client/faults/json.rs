@@ -7,7 +7,9 @@
 use serde_json::{Map, Value, json};
 
 use super::args::{EffectArgs, RuleArgs, SlowArgs, StateArgs, TargetArgs, TriggerArgs};
+use super::delay::{Delay, FailAfter};
 use super::period::Period;
+use super::shape::{Rate, Shape};
 use crate::errno::Errno;
 use crate::fault::SectorRange;
 use crate::fault::blkdebug::{InjectError, Rules, SetState};
@@ -56,6 +58,10 @@ fn ns(period: Option<Period>) -> Option<u64> {
     period.map(|Period(nanoseconds)| nanoseconds)
 }
 
+fn delay(delay: Option<&Delay>) -> Option<Value> {
+    delay.map(|Delay(delay)| delay.clone())
+}
+
 fn words(list: &[String]) -> Vec<Value> {
     list.iter().map(|word| json!(word)).collect()
 }
@@ -64,14 +70,15 @@ fn sectors(list: &[SectorRange]) -> Vec<Value> {
     list.iter().map(|range| json!(range.to_string())).collect()
 }
 
-/// The arguments of `set-block-fault-state`.
-pub(super) fn state(args: &StateArgs, state: &str) -> Value {
+/// The arguments of `set-block-fault-state`, with the profiles of the file where one was named.
+pub(super) fn state(args: &StateArgs, state: &str, profiles: Option<Vec<Value>>) -> Value {
     let mut members = Members::default();
     members.put("id", args.disk.as_str());
     members.put("state", state);
     members.put_some("errno", args.errno.map(errno));
     members.put_some("on-release", args.on_release.as_deref());
     members.put_some("preset", args.slow.preset.as_deref());
+    members.put_some("profiles", profiles);
     match profile(&args.slow) {
         Some(mut profile) => {
             profile.put_list("iotype", words(&args.iotype));
@@ -82,15 +89,22 @@ pub(super) fn state(args: &StateArgs, state: &str) -> Value {
     Value::Object(members.0)
 }
 
+/// Whether an option says how slow.
+pub(super) fn says_how_slow(args: &SlowArgs) -> bool {
+    profile(args).is_some()
+}
+
 /// The one profile that options can describe.
 fn profile(args: &SlowArgs) -> Option<Members> {
-    let rate = |per_second: u64| json!({ "per-second": per_second });
+    let rate = |rate: &Option<Rate>| rate.as_ref().map(|Rate(rate)| rate.clone());
     let mut members = Members::default();
+    members.put_list("sectors", sectors(&args.sectors));
     members.put_some("share", args.share);
-    members.put_some("delay", ns(args.delay));
-    members.put_some("bytes-per-second", args.bytes_per_second.map(|size| rate(size.0)));
-    members.put_some("requests-per-second", args.requests_per_second.map(rate));
+    members.put_some("delay", delay(args.delay.as_ref()));
+    members.put_some("bytes-per-second", rate(&args.bytes_per_second));
+    members.put_some("requests-per-second", rate(&args.requests_per_second));
     members.put_some("speed", args.speed);
+    members.put_some("shape", args.shape.as_ref().map(|Shape(shape)| shape.clone()));
     (!members.0.is_empty()).then_some(members)
 }
 
@@ -153,12 +167,15 @@ fn put_effect(rule: &mut Members, args: &EffectArgs) {
         EffectArgs { break_at: Some(_), .. } => "break",
         EffectArgs { set_state: Some(_), .. } => "set-state",
         EffectArgs { disconnect: true, .. } => "disconnect",
-        EffectArgs { heal_on_write: true, .. } | EffectArgs { retries: Some(_), .. } => "media",
+        EffectArgs { media: true, .. }
+        | EffectArgs { heal_on_write: true, .. }
+        | EffectArgs { retries: Some(_), .. }
+        | EffectArgs { fail_after: Some(_), .. } => "media",
         _ => "error",
     };
     rule.put("effect", effect);
     rule.put_some("errno", args.errno.map(errno));
-    rule.put_some("delay", ns(args.delay));
+    rule.put_some("delay", delay(args.delay.as_ref()));
     rule.put_some("for-ns", ns(args.hang.flatten()));
     rule.put_some("tag", args.break_at.as_deref());
     rule.put_some("point", args.point.as_deref());
@@ -166,6 +183,8 @@ fn put_effect(rule: &mut Members, args: &EffectArgs) {
     rule.put_some("heal", args.heal_on_write.then_some("on-write"));
     rule.put_some("remap-pool", args.remap_pool);
     rule.put_some("retries", args.retries);
+    let fail_after = args.fail_after.as_ref().map(|FailAfter(fail_after)| fail_after.clone());
+    rule.put_some("fail-after", fail_after);
 }
 
 /// The arguments of `block-fault-break`.
@@ -236,6 +255,22 @@ mod tests {
                 json!({"name": "n", "skip": 2, "every": 3, "once": true, "effect": "delay",
                        "errno": 4000, "delay": 20_000_000}),
             ),
+            (
+                "d --on read --delay lognormal:median=2ms,sigma=1.2",
+                json!({"iotype": ["read"], "effect": "delay", "delay": {
+                    "distribution": "lognormal", "median-ns": 2_000_000, "sigma": 1.2}}),
+            ),
+            ("d --sectors 7 --media", json!({"sectors": ["7"], "effect": "media"})),
+            (
+                "d --sectors 7 --fail-after 100,20ms --errno EILSEQ",
+                json!({"sectors": ["7"], "effect": "media", "errno": "EILSEQ",
+                       "fail-after": {"requests": 100, "delay": 20_000_000}}),
+            ),
+            (
+                "d --sectors 7 --heal-on-write --remap-pool 3 --retries 2",
+                json!({"sectors": ["7"], "effect": "media", "heal": "on-write",
+                       "remap-pool": 3, "retries": 2}),
+            ),
             ("d --hang", json!({"effect": "hang"})),
             ("d --hang=2s", json!({"effect": "hang", "for-ns": 2_000_000_000_u64})),
             (
@@ -266,7 +301,15 @@ mod tests {
 
     #[test]
     fn effects_exclude_each_other() {
-        for line in ["d --delay 1s --hang", "d --disconnect --errno EIO", "d --remap-pool 3"] {
+        for line in [
+            "d --delay 1s --hang",
+            "d --disconnect --errno EIO",
+            "d --remap-pool 3",
+            "d --media --delay 1s",
+            "d --fail-after 3,1s --break A",
+            "d --delay 1s --point received",
+            "d --point received",
+        ] {
             assert!(Line::try_parse_from(line.split_whitespace()).is_err(), "{line}");
         }
     }

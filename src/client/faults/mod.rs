@@ -4,6 +4,12 @@
 //! Invariant: what the command line cannot mean is refused before anything is sent.
 
 pub(super) mod args;
+mod delay;
+mod file;
+pub(super) mod held;
 mod json;
 mod period;
-pub(super) mod verbs;
+pub(super) mod rules;
+mod shape;
+mod spec;
+pub(super) mod states;

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use self::hmp::{IoCommand, Line};
 use super::{Answer, Daemon, Outcome};
-use crate::block::{FaultPoint, HeldCause, HeldReport, Resume, TimedOut, Which};
+use crate::block::{FaultPoint, HeldCause, HeldReport, Released, Resume, TimedOut, Which};
 use crate::fault::blkdebug::Rules;
 use crate::fault::engine::{Cause, Change, Engine, Place};
 use crate::fault::rule::{Effect, RuleName, TAG_BYTES_MAX};
@@ -354,7 +354,8 @@ impl Daemon {
         if let Which::Ordinals(ordinals) = &which {
             held::check_ordinals(ordinals, &point.held())?;
         }
-        Ok(BlockFaultResumed { resumed: point.resume(&which, action) as u64 })
+        let Released { reached, gone } = point.resume(&which, action);
+        Ok(BlockFaultResumed { resumed: gone as u64, reached: reached as u64 })
     }
 
     pub(super) fn fault_wait(&self, arguments: &BlockFaultWaitArguments) -> Outcome<Answer> {
@@ -400,7 +401,8 @@ impl Daemon {
                 });
             }))),
             IoCommand::Resume(tag) => {
-                match point.resume(&Which::NewestAt(tag.clone()), Resume::Run) {
+                // One that other tags hold as well is resumed all the same, as in QEMU.
+                match point.resume(&Which::NewestAt(tag.clone()), Resume::Run).reached {
                     0 => said(hmp::cannot_resume()),
                     _ => said(hmp::resuming(&tag)),
                 }

@@ -7,7 +7,7 @@ use super::blkdebug::{render_event, render_inject_error, render_set_state};
 use super::rule;
 use super::state;
 use super::words::{render_sectors, render_time};
-use crate::block::{FaultCounts, FaultPoint, OnError};
+use crate::block::{FaultCounts, FaultPoint, OnError, Overview};
 use crate::export::Stats;
 use crate::fault::IoType;
 use crate::fault::engine::{BlkdebugReport, Engine, RuleReport};
@@ -21,25 +21,25 @@ const BAD_RANGES_MAX: usize = 1024;
 
 /// All about a disk's faults but its rules.
 pub(super) fn info(id: &str, point: &FaultPoint, stats: &Stats) -> BlockFaultInfo {
-    let (state, engine_state, seed) =
-        point.inspect(|engine| (engine.state().clone(), engine.engine_state(), engine.seed()));
+    let Overview { state, since, held, engine_state, seed, on_error, counts } = point.overview();
     BlockFaultInfo {
         id: id.to_owned(),
-        since: render_time(point.since()),
-        held: point.held().len() as u64,
+        since: render_time(since),
+        held: held as u64,
         engine_state: engine_state.into(),
         seed,
-        on_error: render_on_error(point.on_error()),
-        counts: counts(point.counts(), stats),
+        on_error: render_on_error(on_error),
+        counts: count(counts, stats),
         variant: state::render(&state),
     }
 }
 
-/// Every request that reached the filter ended at the image unless it ended by decision.
-fn counts(counts: FaultCounts, stats: &Stats) -> BlockFaultCounts {
+/// Every request that reached the filter ended at the image unless it ended by decision; but get-id
+/// never goes there.
+fn count(counts: FaultCounts, stats: &Stats) -> BlockFaultCounts {
     let ended: u64 = IoType::ALL.iter().map(|iotype| stats.of(*iotype).ended()).sum();
     BlockFaultCounts {
-        passed: ended.saturating_sub(counts.failed),
+        passed: ended.saturating_sub(counts.failed.saturating_sub(counts.failed_get_ids)),
         failed: counts.failed,
         delayed: counts.delayed,
         held: counts.held_total,
@@ -118,5 +118,49 @@ fn rule_info(report: &RuleReport, now_ns: u64) -> BlockFaultRuleInfo {
             bad_sectors: render_sectors(bad.ranges().iter().take(BAD_RANGES_MAX)),
             healed: *healed,
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::errno::Errno;
+    use crate::fault::IoTypes;
+    use crate::fault::engine::Change;
+    use crate::fault::manual::DiskState;
+    use crate::qapi::types::BlockFaultInfoVariant;
+
+    #[test]
+    fn a_state_is_told_with_the_moment_in_which_it_was_entered() {
+        let (point, stats, stop) = (FaultPoint::new(0), Stats::default(), AtomicBool::new(false));
+        let enter = |number: u64| {
+            let errno = Errno::new(i64::try_from(number % 4095).unwrap() + 1).unwrap();
+            let state = DiskState::Error { errno, iotypes: IoTypes::ALL };
+            point.configure(vec![Change::SetState(state)]).unwrap();
+            // No two states in one microsecond, which is all that a reply tells.
+            std::thread::sleep(Duration::from_micros(2));
+        };
+        enter(0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| (1..).take_while(|_| !stop.load(Ordering::SeqCst)).for_each(enter));
+            // Judged when the other thread has been told to stop, so that a failure ends the test.
+            let (began, mut told) = (Instant::now(), Vec::new());
+            while told.len() < 1000 && began.elapsed() < Duration::from_secs(30) {
+                let info = info("disk0", &point, &stats);
+                let BlockFaultInfoVariant::Error(error) = info.variant else {
+                    break;
+                };
+                told.push((error.errno, info.since));
+                told.dedup();
+            }
+            stop.store(true, Ordering::SeqCst);
+            assert!(told.len() > 1, "the story happened");
+            for pair in told.windows(2) {
+                assert!(pair[0].0 != pair[1].0 && pair[0].1 != pair[1].1, "{pair:?}");
+            }
+        });
     }
 }

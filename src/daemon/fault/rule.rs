@@ -5,7 +5,7 @@
 
 use super::slow::{parse_delay, render_delay};
 use super::words::{
-    bad, errno_or, parse_engine_state, parse_errno, parse_iotypes, parse_sectors, parse_share,
+    bad, errno_or, parse_engine_state, parse_errno, parse_rule_iotypes, parse_sectors, parse_share,
     refused, render_errno, render_some_iotypes, render_some_sectors,
 };
 use crate::errno::Errno;
@@ -35,7 +35,7 @@ pub(super) fn parse(given: &BlockFaultRule, name: RuleName) -> Result<Rule, QmpE
 fn parse_trigger(given: &BlockFaultRule) -> Result<Trigger, QmpError> {
     let every = Trigger::default();
     Ok(Trigger {
-        iotypes: parse_iotypes(given.iotype.as_deref())?,
+        iotypes: parse_rule_iotypes(given.iotype.as_deref())?,
         sectors: parse_sectors(given.sectors.as_deref())?,
         queue: given.queue,
         state: given.state.map(|state| parse_engine_state("state", state)).transpose()?,

@@ -57,8 +57,19 @@ pub(super) fn render_errno(errno: Errno) -> BlockFaultErrno {
     }
 }
 
-/// The request types that were given, or all.
+/// The request types that were given to a state, or all.
 pub(super) fn parse_iotypes(given: Option<&[BlockFaultIoType]>) -> Result<IoTypes, QmpError> {
+    let iotypes = parse_rule_iotypes(given)?;
+    if iotypes.contains(IoType::GetId) {
+        return Err(QmpError::generic(
+            "Parameter 'iotype': get-id is for rules and breakpoints, states leave it alone",
+        ));
+    }
+    Ok(iotypes)
+}
+
+/// The request types that were given to a rule, or all but get-id.
+pub(super) fn parse_rule_iotypes(given: Option<&[BlockFaultIoType]>) -> Result<IoTypes, QmpError> {
     match given {
         None => Ok(IoTypes::ALL),
         Some([]) => Err(QmpError::generic(
@@ -84,6 +95,7 @@ fn parse_iotype(iotype: BlockFaultIoType) -> IoType {
         BlockFaultIoType::Flush => IoType::Flush,
         BlockFaultIoType::Discard => IoType::Discard,
         BlockFaultIoType::WriteZeroes => IoType::WriteZeroes,
+        BlockFaultIoType::GetId => IoType::GetId,
     }
 }
 
@@ -94,6 +106,7 @@ pub(in crate::daemon) fn render_iotype(iotype: IoType) -> BlockFaultIoType {
         IoType::Flush => BlockFaultIoType::Flush,
         IoType::Discard => BlockFaultIoType::Discard,
         IoType::WriteZeroes => BlockFaultIoType::WriteZeroes,
+        IoType::GetId => BlockFaultIoType::GetId,
     }
 }
 
@@ -160,7 +173,7 @@ mod tests {
 
     #[test]
     fn every_request_type_has_one_name_both_ways() {
-        for iotype in IoType::ALL {
+        for iotype in IoType::NAMED {
             assert_eq!(parse_iotype(render_iotype(iotype)), iotype);
             assert_eq!(render_iotype(iotype).as_str(), iotype.name());
         }
@@ -190,6 +203,7 @@ mod tests {
             (parse_errno(&BlockFaultErrno::Number(4096)).map(drop), "from 1 to 4095"),
             (parse_errno(&BlockFaultErrno::Name("EWHAT".to_owned())).map(drop), "'errno': 'EWHAT'"),
             (parse_iotypes(Some(&[])).map(drop), "'iotype' names no request"),
+            (parse_iotypes(Some(&[BlockFaultIoType::GetId])).map(drop), "get-id is for rules"),
             (parse_sectors(Some(&[])).map(drop), "'sectors' expects at least one range"),
             (parse_sectors(Some(&range("9-8"))).map(drop), "'sectors[0]': '9-8' is no range"),
             (parse_share("share", Some(0.0)).map(drop), "'share' expects a number above 0"),

@@ -8,6 +8,7 @@
 pub(super) mod turns;
 pub(super) mod watch;
 
+use std::fs::File;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -17,9 +18,11 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use super::chain::{self, Table};
 use super::connection::{Connection, Served};
 use super::disk::Disk;
+use super::inflight::{QueueLog, Recovered, Region, Shape};
+use super::mapping::Sharer;
 use super::memory::GuestMemory;
-use super::request::{Outcome, Parsed, Terms, parse};
-use crate::block::{Channel, Op, Ticket};
+use super::request::{Outcome, Parsed, Terms, What, parse};
+use crate::block::{Channel, Op, OpKind, Ticket};
 
 pub use turns::{run_workers, take_turns_here};
 pub use watch::{Event, watch};
@@ -107,7 +110,14 @@ pub fn serve(
         return 0;
     };
     let terms = Terms::of(agreed.features, agreed.writeback, disk.options.writeback);
-    let used = match parse(disk, terms, &memory.0, at.head, chain) {
+    let parsed = match parse(disk, terms, &memory.0, at.head, chain) {
+        // A rule may have something to say about it.
+        Parsed::Answer(request, Outcome::Done) if request.what() == What::GetId => {
+            Parsed::Submit(request, OpKind::GetId)
+        }
+        other => other,
+    };
+    let used = match parsed {
         Parsed::Refuse(used) => used,
         Parsed::Answer(request, outcome) => request.finish(outcome),
         Parsed::Submit(request, kind) => {
@@ -124,6 +134,45 @@ pub fn serve(
     };
     assert_eq!(used.head, at.head, "the used entry is the chain's");
     used.bytes
+}
+
+/// A queue's log of requests in flight, and the ring that it is of.
+#[derive(Debug, Clone, Copy)]
+pub struct LogAt {
+    /// Queues that the region has parts for, and this one.
+    pub num_queues: u16,
+    /// The queue.
+    pub queue: u16,
+    /// Descriptors that the region has states for.
+    pub queue_size: u16,
+    /// Descriptors of the ring.
+    pub ring_size: u16,
+    /// The ring's used index.
+    pub used_idx: u16,
+}
+
+/// What a log tells: heads in the order they were taken, and the avail index behind them. Nothing of
+/// one that was never used.
+pub type Unanswered = Option<(u16, Vec<u16>)>;
+
+/// Recover from a log in a file, as a ring that starts does.
+///
+/// # Errors
+/// Why it cannot be used.
+pub fn recover(file: &File, at: LogAt) -> Result<Unanswered, String> {
+    let (socket, _) = UnixStream::pair().map_err(|error| error.to_string())?;
+    let sharer = Arc::new(Sharer::new(socket.into()));
+    let shape = Shape::new(at.num_queues, at.queue_size, at.num_queues);
+    let shape = shape.map_err(|error| error.to_string())?;
+    let region = Region::map(shape, file, 0, shape.bytes(), &sharer);
+    let region = Arc::new(region.map_err(|error| error.to_string())?);
+    let mut log = QueueLog::of(&region, at.queue).ok_or("no part for the queue")?;
+    let recovered = log.recover(at.used_idx, at.ring_size).map_err(|error| error.to_string())?;
+    Ok(match recovered {
+        Recovered::Unused => None,
+        Recovered::Unanswered { next_avail, heads }
+        | Recovered::Contradicted { next_avail, heads } => Some((next_avail, heads)),
+    })
 }
 
 /// A front end that is connected to a disk.

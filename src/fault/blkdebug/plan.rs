@@ -39,7 +39,7 @@ pub(in crate::fault) enum Step {
 pub(in crate::fault) fn after(iotype: IoType) -> Option<Event> {
     match iotype {
         IoType::Write | IoType::WriteZeroes => Some(Event::PwritevDone),
-        IoType::Read | IoType::Flush | IoType::Discard => None,
+        IoType::Read | IoType::Flush | IoType::Discard | IoType::GetId => None,
     }
 }
 
@@ -92,6 +92,8 @@ pub(in crate::fault) fn plan(io: &Io, limits: &Limits, leg: Leg, unflushed: bool
         IoType::WriteZeroes => steps.write_zeroes(io.offset_bytes, io.bytes),
         IoType::Discard => steps.discard(io.offset_bytes, io.bytes),
         IoType::Flush => steps.flush(unflushed),
+        // QEMU's device answers it without asking the block layer.
+        IoType::GetId => {}
     }
     steps.steps
 }

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::Engine;
-use super::verdict::{Action, Cause, Notice, Then, Verdict};
+use super::verdict::{Action, Cause, Notice, Then, Verdict, Waits};
 use super::walk::{Passage, Seen, Station};
 use crate::errno::Errno;
 use crate::fault::blkdebug::machine::{Hit, Machine};
@@ -46,7 +46,7 @@ impl Engine {
         (leg, step): (Leg, usize),
     ) -> Option<Verdict> {
         passage.station = Station::Rules(Point::BeforeImage, None);
-        if self.blkdebug.machine.is_empty() {
+        if self.blkdebug.machine.is_empty() || request.io.iotype == IoType::GetId {
             return None;
         }
         let io = &request.io;
@@ -163,7 +163,7 @@ impl Met {
     /// The wait before the request goes on.
     fn wait(self) -> Option<Verdict> {
         let cause = Cause::InjectError(self.number.filter(|_| self.delay_ns > 0)?);
-        Some(Verdict::Delay { duration: self.duration(), then: Then::GoOn, cause })
+        Some(Verdict::Delay { waits: self.waits(cause), then: Then::GoOn })
     }
 
     /// The end of a request that fails, perhaps after a wait.
@@ -172,10 +172,10 @@ impl Met {
         if self.delay_ns == 0 {
             return Some(Verdict::Fail(errno, cause));
         }
-        Some(Verdict::Delay { duration: self.duration(), then: Then::Fail(errno), cause })
+        Some(Verdict::Delay { waits: self.waits(cause), then: Then::Fail(errno) })
     }
 
-    fn duration(self) -> Duration {
-        Duration::from_nanos(self.delay_ns)
+    fn waits(self, cause: Cause) -> Waits {
+        Waits::of(cause, Duration::from_nanos(self.delay_ns))
     }
 }

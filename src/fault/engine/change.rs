@@ -13,7 +13,7 @@ use super::verdict::Notice;
 use crate::fault::blkdebug::machine::Machine;
 use crate::fault::blkdebug::{Event, Limits, Rules};
 use crate::fault::manual::{BadState, DiskState};
-use crate::fault::rule::{Effect, Rule, RuleName, TAG_BYTES_MAX};
+use crate::fault::rule::{Rule, RuleName, TAG_BYTES_MAX};
 use crate::fault::slow::Pacing;
 
 /// Most native rules of a disk, and most blkdebug rules it may ever be given.
@@ -89,12 +89,13 @@ pub enum Change {
     },
 }
 
-/// Held requests that a change releases, to be treated as their verdict says.
+/// Waiting requests that a change releases, to be treated as their verdict says: those that are
+/// held, and those that wait for a time, whose part of the wait is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Release {
-    /// Those held by the manual state.
+    /// Those that wait for the manual state.
     State,
-    /// Those held by this rule.
+    /// Those that wait for this rule.
     Rule(RuleName),
     /// Those held at this tag of blkdebug's breakpoints, once each.
     Tag(Arc<str>),
@@ -178,7 +179,9 @@ impl Engine {
             Change::DisableRule(name) => {
                 let position = self.position(&name)?;
                 self.release_rule(position, applied);
-                self.entry(&name)?.life.enabled = false;
+                let entry = self.entry(&name)?;
+                entry.life.enabled = false;
+                entry.stint = entry.stint.wrapping_add(1);
             }
             Change::ResetRule(name) => self.entry(&name)?.reset(now_ns),
             Change::SetEngineState(state) => self.blkdebug.machine.set_state(state),
@@ -214,10 +217,12 @@ impl Engine {
         applied: &mut Applied,
     ) -> Result<(), Refused> {
         state.check()?;
-        let is_hang = |state: &DiskState| matches!(state, DiskState::Hang { .. });
-        if is_hang(&self.state) && !is_hang(&state) {
+        // Set anew it is not left: who waits already does so on the old terms.
+        let makes_wait = matches!(self.state, DiskState::Hang { .. } | DiskState::Slow { .. });
+        if makes_wait && self.state.name() != state.name() {
             applied.released.push(Release::State);
         }
+        self.entered += 1;
         self.pacing = match &state {
             DiskState::Slow { profiles } => profiles.iter().map(|_| Pacing::from(now_ns)).collect(),
             _ => Vec::new(),
@@ -265,7 +270,7 @@ impl Engine {
         let Some(entry) = self.rules.get(position) else {
             return;
         };
-        if matches!(entry.rule.effect(), Effect::Hang { .. } | Effect::Break { .. }) {
+        if entry.makes_wait() {
             applied.released.push(Release::Rule(entry.rule.name().clone()));
         }
     }

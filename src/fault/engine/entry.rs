@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::verdict::{Action, Cause, Notice, Then, Verdict};
+use super::verdict::{Action, Cause, Notice, Then, Verdict, Waits};
 use crate::errno::Errno;
 use crate::fault::random::Stream;
 use crate::fault::rule::{Effect, Life, Media, Met, Request, Rule, Touch, Wounds};
@@ -19,6 +19,8 @@ pub(super) struct Entry {
     pub(super) id: u64,
     pub(super) rule: Arc<Rule>,
     pub(super) life: Life,
+    /// How often it was put out of force: who was to be held by it before that is not.
+    pub(super) stint: u32,
     /// Only media faults have any.
     pub(super) wounds: Option<Box<Wounds>>,
 }
@@ -40,7 +42,7 @@ impl Entry {
     pub(super) fn new(id: u64, rule: Rule, now_ns: u64) -> Self {
         let life = Life::new(rule.starts_enabled(), now_ns);
         let wounds = Self::fresh_wounds(&rule);
-        Self { id, rule: Arc::new(rule), life, wounds }
+        Self { id, rule: Arc::new(rule), life, stint: 0, wounds }
     }
 
     fn fresh_wounds(rule: &Rule) -> Option<Box<Wounds>> {
@@ -52,6 +54,15 @@ impl Entry {
     pub(super) fn reset(&mut self, now_ns: u64) {
         self.life = Life::new(self.life.enabled, now_ns);
         self.wounds = Self::fresh_wounds(&self.rule);
+    }
+
+    /// Whether it makes requests wait.
+    pub(super) fn makes_wait(&self) -> bool {
+        match self.rule.effect() {
+            Effect::Hang { .. } | Effect::Break { .. } | Effect::Delay { .. } => true,
+            Effect::Media(media) => media.slow_first.is_some(),
+            Effect::Error(_) | Effect::SetState(_) | Effect::Disconnect => false,
+        }
     }
 
     pub(super) fn cause(&self) -> Cause {
@@ -105,7 +116,8 @@ impl Entry {
             }
             Effect::Delay { delay, then: Some(errno) } => {
                 let duration = Duration::from_nanos(delay.draw(stream));
-                let verdict = Verdict::Delay { duration, then: Then::Fail(errno), cause };
+                let waits = Waits::of(cause, duration);
+                let verdict = Verdict::Delay { waits, then: Then::Fail(errno) };
                 (Answer::End(verdict), Some(errno), Action::Delay)
             }
             Effect::Hang { at_most_ns, then } => {

@@ -59,7 +59,7 @@ pub use change::{
     Applied, BREAKPOINTS_MAX, BlkdebugSetup, Change, Place, RULES_MAX, Refused, Release,
 };
 pub use report::{BlkdebugReport, InjectErrorReport, RuleReport};
-pub use verdict::{Action, Cause, Notice, Then, Verdict};
+pub use verdict::{Action, Cause, Notice, Then, Verdict, Waits};
 pub use walk::{Decision, Passage};
 
 use blkdebug::Blkdebug;
@@ -79,6 +79,8 @@ const EXHAUSTED_MIN: usize = 128;
 pub struct Engine {
     seed: u64,
     state: DiskState,
+    /// How often a state was entered.
+    entered: u64,
     /// What the profiles of state slow remember, in their order.
     pacing: Vec<Pacing>,
     /// Native rules in their order.
@@ -119,7 +121,10 @@ impl Armed {
     /// [`finished`](Engine::finished) need not be told.
     #[must_use]
     pub fn may_match(&self, io: &Io) -> bool {
-        self.blkdebug || self.state.concerns(io) || self.rules.any(io) || self.healing.any(io)
+        (self.blkdebug && io.iotype != IoType::GetId)
+            || self.state.concerns(io)
+            || self.rules.any(io)
+            || self.healing.any(io)
     }
 
     /// The rules in force that could match, by their places, in order.
@@ -141,6 +146,7 @@ impl Engine {
         Self {
             seed,
             state: DiskState::None,
+            entered: 0,
             pacing: Vec::new(),
             rules: Vec::new(),
             names: BTreeMap::new(),

@@ -61,6 +61,16 @@ struct Asked {
     passage: Passage,
 }
 
+impl Asked {
+    /// How long it waits, if it waits for a time.
+    fn waits_ns(&self) -> u128 {
+        match &self.verdict {
+            Verdict::Delay { waits, .. } => waits.duration().as_nanos(),
+            _ => 0,
+        }
+    }
+}
+
 impl Disk {
     fn with(changes: Vec<Change>) -> Self {
         let mut engine = Engine::new(1);
@@ -82,7 +92,7 @@ impl Disk {
     }
 
     fn ask(&mut self, iotype: IoType, sector: u64) -> Asked {
-        let bytes = if iotype == IoType::Flush { 0 } else { 1024 };
+        let bytes = if iotype.has_sectors() { 1024 } else { 0 };
         let io = Io { iotype, offset_bytes: sector * 512, bytes, ordinal: self.ordinal, queue: 0 };
         self.ordinal += 1;
         let decision = self.engine.decide(&self.request(io));
@@ -107,8 +117,8 @@ impl Disk {
             match asked.verdict {
                 Verdict::Pass => break Ok(()),
                 Verdict::Fail(errno, _) => break Err(errno),
-                Verdict::Delay { duration, then, .. } => {
-                    self.now_ns += u64::try_from(duration.as_nanos()).unwrap();
+                Verdict::Delay { ref waits, then } => {
+                    self.now_ns += u64::try_from(waits.duration().as_nanos()).unwrap();
                     if let Then::Fail(errno) = then {
                         break Err(errno);
                     }
@@ -129,6 +139,29 @@ impl Disk {
     fn hits(&self, word: &str) -> u64 {
         self.engine.hits(&Cause::Rule(name(word))).unwrap()
     }
+}
+
+#[test]
+fn a_request_for_the_serial_number_meets_those_rules_only_that_name_it() {
+    let blkdebug = Rules {
+        inject_error: vec![InjectError::on(Event::None), InjectError::on(Event::FlushToDisk)],
+        ..Rules::default()
+    };
+    let errors = DiskState::Error { errno: Errno::EROFS, iotypes: IoTypes::ALL };
+    let mut disk = Disk::with(vec![error("all", Errno::EIO), Change::AddBlkdebugRules(blkdebug)]);
+    let io = Io { iotype: IoType::GetId, offset_bytes: 0, bytes: 0, ordinal: 0, queue: 0 };
+    for state in [DiskState::None, errors, DiskState::Offline] {
+        let _ = disk.change(Change::SetState(state));
+        assert!(!disk.engine.armed().may_match(&io));
+        assert_eq!(disk.errno(IoType::GetId, 0), None);
+    }
+    let _ = disk.change(Change::SetState(DiskState::None));
+    let named = Trigger { iotypes: only(IoType::GetId), ..Trigger::default() };
+    let _ = disk.change(add(rule("named", named, Effect::Error(Errno::ENXIO))));
+    assert!(disk.engine.armed().may_match(&io));
+    assert_eq!(disk.errno(IoType::GetId, 0), Some(Errno::ENXIO));
+    assert_eq!(disk.errno(IoType::Read, 0), Some(Errno::EIO));
+    assert_eq!((disk.hits("all"), disk.hits("named")), (1, 1));
 }
 
 #[test]

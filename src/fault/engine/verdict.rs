@@ -43,12 +43,11 @@ pub enum Verdict {
     Fail(Errno, Cause),
     /// It waits.
     Delay {
-        /// How long.
-        duration: Duration,
+        /// For whom, and how long. Whoever lets go of a request ends its own part early, as
+        /// [`Release`](super::Release) says.
+        waits: Waits,
         /// What then.
         then: Then,
-        /// Who made it wait.
-        cause: Cause,
     },
     /// It is held until it is released: by [`Release`](super::Release), by command, or in time.
     Hold {
@@ -70,6 +69,61 @@ pub enum Verdict {
     },
     /// The front end is disconnected, the request not answered.
     Disconnect(Cause),
+}
+
+/// Waits for a time, one after the other, each with who asked for it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Waits(Vec<(Cause, Duration)>);
+
+impl Waits {
+    /// One wait; none where there is nothing to wait for.
+    pub(super) fn of(cause: Cause, duration: Duration) -> Self {
+        let mut waits = Self::default();
+        waits.add(cause, duration);
+        waits
+    }
+
+    pub(super) fn add(&mut self, cause: Cause, duration: Duration) {
+        if !duration.is_zero() {
+            self.0.push((cause, duration));
+        }
+    }
+
+    pub(super) fn append(&mut self, mut later: Self) {
+        self.0.append(&mut later.0);
+    }
+
+    /// Whether there is nothing to wait for.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How long they take together.
+    #[must_use]
+    pub fn duration(&self) -> Duration {
+        self.0.iter().fold(Duration::ZERO, |sum, (_, duration)| sum.saturating_add(*duration))
+    }
+
+    /// Whether one of them is for such a cause.
+    pub fn any(&self, is_one: impl Fn(&Cause) -> bool) -> bool {
+        self.0.iter().any(|(cause, _)| is_one(cause))
+    }
+
+    /// What remains so long before their end when those for such a cause are over at once.
+    #[must_use]
+    pub fn without(&self, mut left: Duration, is_over: impl Fn(&Cause) -> bool) -> Self {
+        let mut remain = Self::default();
+        for (cause, duration) in self.0.iter().rev() {
+            let still = left.min(*duration);
+            left = left.saturating_sub(still);
+            if !is_over(cause) {
+                remain.add(cause.clone(), still);
+            }
+        }
+        remain.0.reverse();
+        remain
+    }
 }
 
 /// What was done to a request, in one word.
@@ -115,7 +169,7 @@ pub enum Notice {
         ordinal: u64,
         /// What it asks for.
         iotype: IoType,
-        /// Its first sector; `None` for a flush.
+        /// Its first sector, if it is about sectors.
         sector: Option<u64>,
         /// The error it gets, at once or later.
         errno: Option<Errno>,
@@ -147,7 +201,7 @@ pub enum Notice {
 
 impl Notice {
     pub(super) fn hit(cause: Cause, io: &Io, errno: Option<Errno>, action: Action) -> Self {
-        let sector = (io.iotype != IoType::Flush).then_some(io.offset_bytes / 512);
+        let sector = io.iotype.has_sectors().then_some(io.offset_bytes / 512);
         Self::Hit { cause, ordinal: io.ordinal, iotype: io.iotype, sector, errno, action }
     }
 }

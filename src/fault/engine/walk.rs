@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Engine;
 use super::entry::Answer;
-use super::verdict::{Cause, Notice, Then, Verdict};
+use super::verdict::{Cause, Notice, Then, Verdict, Waits};
 use crate::errno::Errno;
 use crate::fault::blkdebug::plan::{self, Leg};
 use crate::fault::manual::{DiskState, DiskStateName};
@@ -52,13 +52,21 @@ pub(super) struct Last {
 pub struct Passage {
     pub(super) station: Station,
     /// Decided already, to be told when a wait is over.
-    pending: Option<Verdict>,
+    pending: Option<Pending>,
     /// blkdebug has seen it: when, in its count of writes, and whether a flush was due.
     pub(super) blkdebug: Option<Seen>,
-    /// The profile of state slow that concerned it.
-    profile: Option<usize>,
+    /// The profile of state slow that concerned it, and when that state was entered.
+    profile: Option<(u64, usize)>,
     at_image_ns: u64,
     result: Option<Result<(), Errno>>,
+}
+
+/// What a rule decided, behind the waits of rules before it.
+#[derive(Debug)]
+struct Pending {
+    verdict: Verdict,
+    rule_id: u64,
+    rule_stint: u32,
 }
 
 /// What blkdebug knew when it first saw a request.
@@ -99,7 +107,8 @@ impl Engine {
     pub fn go_on(&mut self, request: &Request<'_>, mut passage: Passage) -> Decision {
         let mut notices = Vec::new();
         let verdict = loop {
-            if let Some(verdict) = passage.pending.take() {
+            let pending = passage.pending.take();
+            if let Some(verdict) = pending.and_then(|pending| self.is_still(pending)) {
                 break verdict;
             }
             if let Some(verdict) = self.step(request, &mut passage, &mut notices) {
@@ -107,6 +116,23 @@ impl Engine {
             }
         };
         Decision { verdict, passage, notices }
+    }
+
+    /// What was decided behind a wait, as of now: a rule that was removed or put out of force
+    /// meanwhile holds nobody any more.
+    fn is_still(&self, pending: Pending) -> Option<Verdict> {
+        let Pending { verdict, rule_id, rule_stint } = pending;
+        let rule = self.position_of(rule_id).and_then(|position| self.rules.get(position));
+        if rule.is_some_and(|entry| entry.stint == rule_stint) {
+            return Some(verdict);
+        }
+        match verdict {
+            Verdict::Hold { then: Then::Fail(errno), cause, .. } => {
+                Some(Verdict::Fail(errno, cause))
+            }
+            Verdict::Hold { .. } | Verdict::Break { .. } => None,
+            decided => Some(decided),
+        }
     }
 
     /// Tell a request's end: what the image said, or what was decided. [`Verdict::Pass`] then means
@@ -173,7 +199,7 @@ impl Engine {
             DiskState::Slow { .. } => {
                 let delay_ns = self.slow_ns(request, passage);
                 let duration = Duration::from_nanos(delay_ns);
-                (delay_ns > 0).then_some(Verdict::Delay { duration, then: Then::GoOn, cause })
+                wait(Waits::of(cause, duration))
             }
             DiskState::Offline => {
                 passage.station = Station::Failed;
@@ -194,7 +220,7 @@ impl Engine {
             let (profile, pacing) = profiles.get(at).zip(self.pacing.get_mut(at))?;
             pacing.delay_ns(profile, &request.io, request.now_ns, &mut stream)
         });
-        passage.profile = concerned.filter(|_| delay_ns.is_some());
+        passage.profile = concerned.filter(|_| delay_ns.is_some()).map(|at| (self.entered, at));
         delay_ns.unwrap_or(0)
     }
 
@@ -215,7 +241,7 @@ impl Engine {
             self.position_of(id).map_or(position, |position| position + 1)
         });
         let state = self.engine_state();
-        let (mut waited_ns, mut waits_for) = (0_u64, None);
+        let mut waits = Waits::default();
         for number in self.armed.clone().find(&request.io, state) {
             let position = usize::try_from(number).unwrap_or(usize::MAX);
             let Some(entry) = self.rules.get_mut(position).filter(|_| position >= from) else {
@@ -227,16 +253,13 @@ impl Engine {
             let Some(answer) = entry.answer(request, state, self.seed, notices) else {
                 continue;
             };
-            let (id, goes_on) = (entry.id, entry.rule.goes_on());
+            let (id, stint, goes_on) = (entry.id, entry.stint, entry.rule.goes_on());
             let cause = entry.cause();
             if entry.life.remaining(entry.rule.trigger()) == Some(0) {
                 self.count_exhausted();
             }
             match answer {
-                Answer::Wait(delay_ns) => {
-                    waited_ns = waited_ns.saturating_add(delay_ns);
-                    waits_for.get_or_insert(cause);
-                }
+                Answer::Wait(delay_ns) => waits.add(cause, Duration::from_nanos(delay_ns)),
                 Answer::State(state) => {
                     let from = self.engine_state();
                     self.blkdebug.machine.set_state(state);
@@ -244,22 +267,20 @@ impl Engine {
                 }
                 Answer::End(verdict) => {
                     passage.station = Station::Failed;
-                    return Some(passage.after_waiting(waited_ns, waits_for, verdict));
+                    return Some(passage.after_waiting(waits, verdict, (id, stint)));
                 }
                 Answer::Pause(verdict) => {
                     if goes_on {
                         passage.station = Station::Rules(point, Some(Last { id, position }));
                     }
-                    return Some(passage.after_waiting(waited_ns, waits_for, verdict));
+                    return Some(passage.after_waiting(waits, verdict, (id, stint)));
                 }
             }
             if !goes_on {
                 break;
             }
         }
-        let cause = waits_for.filter(|_| waited_ns > 0)?;
-        let duration = Duration::from_nanos(waited_ns);
-        Some(Verdict::Delay { duration, then: Then::GoOn, cause })
+        wait(waits)
     }
 
     fn pass_after_event(
@@ -292,7 +313,7 @@ impl Engine {
                 IoType::Flush if succeeded => {
                     self.blkdebug.flushed = self.blkdebug.flushed.max(seen.written);
                 }
-                IoType::Flush | IoType::Read => {}
+                IoType::Flush | IoType::Read | IoType::GetId => {}
             }
         }
         let range = SectorRange::of_bytes(io.offset_bytes, io.bytes);
@@ -311,14 +332,19 @@ impl Engine {
         let DiskState::Slow { profiles } = &self.state else {
             return None;
         };
-        let at = passage.profile.take()?;
+        // One that was taken under another state, or other terms, is no concern of these.
+        let (_, at) = passage.profile.take().filter(|(entered, _)| *entered == self.entered)?;
         let (profile, pacing) = profiles.get(at).zip(self.pacing.get(at))?;
         let took_ns = request.now_ns.saturating_sub(passage.at_image_ns);
         let delay_ns = pacing.stretch_ns(profile, took_ns, request.now_ns);
         let cause = Cause::State(DiskStateName::Slow);
-        let duration = Duration::from_nanos(delay_ns);
-        (delay_ns > 0).then_some(Verdict::Delay { duration, then: Then::GoOn, cause })
+        wait(Waits::of(cause, Duration::from_nanos(delay_ns)))
     }
+}
+
+/// Wait, if there is something to wait for, and go on.
+fn wait(waits: Waits) -> Option<Verdict> {
+    (!waits.is_empty()).then_some(Verdict::Delay { waits, then: Then::GoOn })
 }
 
 /// Where a request goes from the rules of a point.
@@ -335,27 +361,25 @@ fn after_rules(point: Point, io: &Io) -> Station {
 }
 
 impl Passage {
-    /// Put off what was decided until earlier rules' delays are over.
+    /// Put off what a rule decided until earlier rules' delays are over.
     fn after_waiting(
         &mut self,
-        waited_ns: u64,
-        waits_for: Option<Cause>,
+        mut waits: Waits,
         verdict: Verdict,
+        (rule_id, rule_stint): (u64, u32),
     ) -> Verdict {
-        let Some(waited_for) = waits_for.filter(|_| waited_ns > 0) else {
+        if waits.is_empty() {
             return verdict;
-        };
-        let waited = Duration::from_nanos(waited_ns);
+        }
         match verdict {
-            Verdict::Fail(errno, cause) => {
-                Verdict::Delay { duration: waited, then: Then::Fail(errno), cause }
+            Verdict::Fail(errno, _) => Verdict::Delay { waits, then: Then::Fail(errno) },
+            Verdict::Delay { waits: own, then } => {
+                waits.append(own);
+                Verdict::Delay { waits, then }
             }
-            Verdict::Delay { duration, then, cause } => {
-                Verdict::Delay { duration: duration.saturating_add(waited), then, cause }
-            }
-            held => {
-                self.pending = Some(held);
-                Verdict::Delay { duration: waited, then: Then::GoOn, cause: waited_for }
+            verdict => {
+                self.pending = Some(Pending { verdict, rule_id, rule_stint });
+                Verdict::Delay { waits, then: Then::GoOn }
             }
         }
     }

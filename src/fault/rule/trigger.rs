@@ -82,8 +82,8 @@ pub enum BadTrigger {
     /// No request.
     #[error("'iotype' expects at least one I/O type")]
     NoIoType,
-    /// Sectors of a flush.
-    #[error("'sectors' expects an 'iotype' other than flush: a flush has no sectors")]
+    /// Sectors of requests that have none.
+    #[error("'sectors' expects an 'iotype' other than flush and get-id, which have no sectors")]
     FlushSectors,
     /// Every zeroth.
     #[error("'every' expects 1 or more")]
@@ -115,9 +115,10 @@ impl Trigger {
     /// The first that can never be met.
     pub fn check(&self) -> Result<(), BadTrigger> {
         let only = |iotype| self.iotypes == [iotype].into_iter().collect();
+        let no_sectors = !self.iotypes.iter().any(IoType::has_sectors);
         let checks = [
             (self.iotypes.is_empty(), BadTrigger::NoIoType),
-            (!self.sectors.is_empty() && only(IoType::Flush), BadTrigger::FlushSectors),
+            (!self.sectors.is_empty() && no_sectors, BadTrigger::FlushSectors),
             (self.sectors.ranges().len() > RANGES_MAX, BadTrigger::Ranges),
             (self.every == 0, BadTrigger::Every),
             (self.times == Some(0), BadTrigger::Times),

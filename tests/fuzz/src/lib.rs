@@ -12,6 +12,7 @@ pub mod chain;
 pub mod guest;
 pub mod heap;
 pub mod image;
+pub mod inflight;
 pub mod input;
 pub mod messages;
 pub mod model;
@@ -45,6 +46,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "f02_request", run: request::run, seeds: request::seeds },
     Target { name: "f03_messages", run: messages::run, seeds: messages::seeds },
     Target { name: "f04_session", run: session::run, seeds: session::seeds },
+    Target { name: "f05_inflight", run: inflight::run, seeds: inflight::seeds },
     Target { name: "f07_monitor", run: monitor::run, seeds: monitor::seeds },
     Target { name: "f08_rules", run: rules::run, seeds: rules::seeds },
     Target { name: "f10_options", run: options::run, seeds: options::seeds },

@@ -177,7 +177,12 @@ impl Device<'_> {
                 Ok(0)
             }
             4 | 5 => self.image(IoType::Flush, false, served).map(|()| 0),
-            8 => self.get_id(writable, room),
+            8 => {
+                let filled = self.get_id(writable, room)?;
+                // It was done already, and passes the image as what nobody fails here.
+                served.asked = Some((IoType::GetId, false));
+                Ok(filled)
+            }
             11 if has(DISCARD) => self.erase(body, IoType::Discard, false, served),
             13 if has(WRITE_ZEROES) => self.erase(body, IoType::WriteZeroes, fua, served),
             _ => Err(Status::Unsupported),

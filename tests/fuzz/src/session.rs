@@ -197,11 +197,20 @@ struct Scene {
 
 /// Try an input.
 pub fn run(input: &[u8]) {
-    let case = Case::decode(input);
+    play(&Case::decode(input), None);
+}
+
+/// The same with a log of requests in flight, for so many descriptors, that was there before.
+pub fn run_with_log(case: &Case, log: &OwnedFd, queue_size: u16) {
+    play(case, Some((log, queue_size)));
+}
+
+fn play(case: &Case, log: Option<(&OwnedFd, u16)>) {
     take_turns_here(true);
     let before = holdings();
     {
-        let mut scene = Scene::new(&case);
+        let mut scene = Scene::new(case);
+        scene.begin(case, log);
         for step in &case.steps {
             if !scene.link.is_up() {
                 break;
@@ -244,14 +253,26 @@ impl Scene {
             whole: true,
         };
         scene.negotiate(features);
+        scene
+    }
+
+    fn begin(&mut self, case: &Case, log: Option<(&OwnedFd, u16)>) {
+        if let Some((log, queue_size)) = log {
+            // What it takes and where it goes on is the log's to say; chains are put before.
+            self.suspect_all();
+            let puts = case.steps.iter().filter(|step| matches!(step, Step::Put(_)));
+            puts.for_each(|step| self.step(step));
+            let shape = [QUEUES as u16, queue_size].map(u16::to_ne_bytes).concat();
+            let told = [payload(&[], &[1 << 20, 0]), shape, vec![0; 4]].concat();
+            self.link.send(&Message::new(32, told), &[log.as_fd()]);
+        }
         for queue in 0..QUEUES {
             let [_, avail, used] = place(queue);
-            scene.memory.put_word(avail + 2, case.base);
-            scene.memory.put_word(used + 2, case.base);
-            scene.set_up(queue);
-            scene.start(queue);
+            self.memory.put_word(avail + 2, case.base);
+            self.memory.put_word(used + 2, case.base);
+            self.set_up(queue);
+            self.start(queue);
         }
-        scene
     }
 
     fn tell(&mut self, request: u8, words: &[u32], numbers: &[u64]) {
@@ -261,7 +282,7 @@ impl Scene {
     fn negotiate(&mut self, features: u64) {
         self.tell(3, &[], &[]);
         self.tell(2, &[], &[features | 1 << 30 | 1 << 32]);
-        self.tell(16, &[], &[1 << 3 | 1 << 15]);
+        self.tell(16, &[], &[1 << 3 | 1 << 12 | 1 << 15]);
         self.share(0b111);
     }
 

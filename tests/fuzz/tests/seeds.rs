@@ -112,6 +112,7 @@ targets! {
     a_request_is_served_as_by_the_reference: "f02_request",
     a_front_end_leaves_nothing_behind: "f03_messages",
     every_head_of_a_session_is_answered_once: "f04_session",
+    a_log_is_recovered_as_by_the_reference: "f05_inflight",
     a_monitor_reads_the_same_however_it_is_cut: "f07_monitor",
     the_rule_engine_agrees_with_a_scan: "f08_rules",
     options_are_understood_or_refused: "f10_options",

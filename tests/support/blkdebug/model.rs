@@ -146,6 +146,7 @@ impl Model {
                 self.left_out = errno == ENOTSUP;
                 if self.left_out { 0 } else { errno }
             }
+            IoType::GetId => 0,
             IoType::Flush => {
                 self.event(Event::FlushToOs);
                 if self.write_gen == self.flushed_gen {

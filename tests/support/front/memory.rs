@@ -34,6 +34,11 @@ impl Region {
     pub fn new(start: u64, bytes: u64) -> Arc<Self> {
         let memfd = rustix::fs::memfd_create("guest", MemfdFlags::CLOEXEC).expect("memfd");
         rustix::fs::ftruncate(&memfd, bytes).expect("size the memfd");
+        Self::of(memfd, start, bytes)
+    }
+
+    /// The first `bytes` of a file as memory at a guest address.
+    pub fn of(memfd: OwnedFd, start: u64, bytes: u64) -> Arc<Self> {
         let length = usize::try_from(bytes).expect("region fits the address space");
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a fresh mapping at an address the kernel chooses; unmapped in `drop`.

@@ -11,6 +11,7 @@
 
 pub mod config;
 pub mod framing;
+pub mod inflight;
 pub mod memory;
 pub mod request;
 pub mod ring;
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 pub use config::{Config, feature, protocol};
 pub use framing::{Cut, Framed, Tables};
+pub use inflight::Inflight;
 pub use memory::{Memory, Region};
 pub use request::{Finished, Reply, SECTOR, Status, UNMAP, UNWRITTEN, header, kind, segment};
 pub use ring::{Desc, Head, INDIRECT, Layout, NEXT, Queue, Used, WRITE};
@@ -90,10 +92,15 @@ impl Front {
 
     /// As [`try_connect`](Self::try_connect), over a connection that exists.
     pub fn over(wire: Wire, layout: &[(u64, u64)]) -> Result<Self, Refusal> {
+        Self::with_guest(wire, Memory::new(layout))
+    }
+
+    /// As [`over`](Self::over), for a guest that has been there before.
+    pub fn with_guest(wire: Wire, memory: Memory) -> Result<Self, Refusal> {
         let offered = wire.ask_u64(Ask::GetFeatures)?;
         let mut front = Self {
             wire,
-            memory: Memory::new(layout),
+            memory,
             offered,
             accepted: 0,
             protocol_offered: 0,
@@ -148,17 +155,19 @@ impl Front {
 
     /// Give all memory to the back end.
     pub fn share_memory(&self, how: Sharing) {
+        self.try_share_memory(how).unwrap_or_else(|refusal| panic!("{how:?}: {refusal:?}"));
+    }
+
+    /// As [`share_memory`](Self::share_memory), where the back end may refuse.
+    pub fn try_share_memory(&self, how: Sharing) -> Result<(), Refusal> {
         let regions = self.memory.regions();
         if how == Sharing::Slots {
-            for region in regions {
-                self.add_region(region).expect("ADD_MEM_REG");
-            }
-            return;
+            return regions.iter().try_for_each(|region| self.add_region(region));
         }
         let mut body = words(&[regions.len() as u32, 0]);
         regions.iter().for_each(|region| body.extend(region_bytes(region)));
         let fds: Vec<_> = regions.iter().map(|region| region.memfd()).collect();
-        self.wire.tell(Ask::SetMemTable, &body, &fds).expect("SET_MEM_TABLE");
+        self.wire.tell(Ask::SetMemTable, &body, &fds)
     }
 
     /// Plug one more region in. The front end's own [`Memory`] does not know it.

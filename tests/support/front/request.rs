@@ -230,7 +230,8 @@ impl Queue {
         self.slots.of_head[usize::from(head.0)] = slot;
     }
 
-    fn finished(&self, used: super::ring::Used) -> Finished {
+    /// Which slot an answer is for, and how it ended.
+    pub fn finished(&self, used: super::ring::Used) -> Finished {
         let slot = self.slots.of_head[usize::from(used.head.0)];
         let mut status = [0];
         self.memory.read_into(self.slot_base(slot) + STATUS_AT, &mut status);

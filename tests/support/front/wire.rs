@@ -55,6 +55,7 @@ pub enum Ask {
     GetConfig = 24,
     SetConfig = 25,
     GetInflightFd = 31,
+    SetInflightFd = 32,
     ResetDevice = 34,
     GetMaxMemSlots = 36,
     AddMemReg = 37,

@@ -1,5 +1,6 @@
 //! The filter and its point, told as stories over an image of its own.
 
+mod delays;
 mod races;
 mod rig;
 
@@ -10,8 +11,8 @@ use std::time::{Duration, Instant};
 use rig::{Rig, add, hang, write};
 
 use crate::block::{
-    FaultObserver, HeldCause, HeldReport, Node, OnError, OpKind, OwnedMemory, Resume, TimedOut,
-    Which,
+    FaultObserver, HeldCause, HeldReport, Node, OnError, OpKind, OwnedMemory, Released, Resume,
+    TimedOut, Which,
 };
 use crate::errno::Errno;
 use crate::fault::blkdebug::Event;
@@ -137,7 +138,7 @@ fn a_hang_for_a_time_ends_by_itself_or_by_command_whichever_is_first() {
     lane.write(0, 0, 1);
     assert_eq!(lane.wait(1), [(0, Err(Errno::ETIMEDOUT))]);
     lane.write(1, 1, 1);
-    assert_eq!(rig.point.resume(&Which::Rule(name("nap")), Resume::Run), 1);
+    assert_eq!(rig.resume(&Which::Rule(name("nap")), Resume::Run), 1);
     assert_eq!(lane.wait(1), [(1, OK)], "run outranks what the hang would have ended in");
     std::thread::sleep(Duration::from_millis(15));
     assert_eq!(lane.ended(), []);
@@ -154,7 +155,7 @@ fn a_request_stops_at_each_of_the_five_points_of_its_life() {
     for point in Point::ALL {
         rig.add(point.name(), Trigger::default_for(point), tagged(point.name(), point));
     }
-    let resume = |tag: &str| rig.point.resume(&Which::Tag(tag.to_owned()), Resume::Run);
+    let resume = |tag: &str| rig.resume(&Which::Tag(tag.to_owned()), Resume::Run);
     let at = |expected: &str| {
         let held = rig.point.held();
         assert_eq!(held.len(), 1, "at {expected}");
@@ -208,7 +209,7 @@ fn a_request_failed_at_a_breakpoint_fails_wherever_it_is() {
         lane.write(ordinal, ordinal, 1);
         assert_eq!(lane.ended(), []);
         let which = Which::Tag("here".to_owned());
-        assert_eq!(rig.point.resume(&which, Resume::Fail(Errno::ENXIO)), 1);
+        assert_eq!(rig.resume(&which, Resume::Fail(Errno::ENXIO)), 1);
         assert_eq!(lane.ended(), [(ordinal, Err(Errno::ENXIO))], "{}", point.name());
         let reached = matches!(point, Point::AfterImage | Point::BeforeAnswer);
         assert_eq!(rig.sector(ordinal).is_some(), reached, "{}", point.name());
@@ -227,7 +228,7 @@ fn held_requests_are_released_one_after_the_other_in_the_order_asked_for() {
         lanes[usize::from(byte % 2)].write(ordinal, 0, byte);
     }
     let order = vec![3, 0, 5, 99, 4, 1, 2];
-    assert_eq!(rig.point.resume(&Which::Ordinals(order), Resume::Run), 6);
+    assert_eq!(rig.resume(&Which::Ordinals(order), Resume::Run), 6);
     let mut landed = Vec::new();
     while landed.len() < 6 {
         // Whoever is not next has nothing to do, however often its worker looks.
@@ -250,13 +251,13 @@ fn an_order_goes_on_when_one_of_it_stops_again_or_its_queue_is_gone() {
     doomed.write(1, 0, 1);
     lane.write(2, 0, 2);
     rig.add("b", Trigger { times: Some(1), ..writes() }, tagged("b", Point::AfterImage));
-    assert_eq!(rig.point.resume(&Which::Ordinals(vec![0, 1, 2]), Resume::Run), 3);
+    assert_eq!(rig.resume(&Which::Ordinals(vec![0, 1, 2]), Resume::Run), 3);
     assert_eq!(rig.held(), [1, 2], "their turn has not come");
     assert_eq!(lane.ended(), []);
     assert_eq!(rig.held(), [0, 2], "0 has stopped again, 1 is on its way");
     drop(doomed);
     assert_eq!(lane.ended(), [(2, OK)]);
-    assert_eq!(rig.point.resume(&Which::All, Resume::Run), 1);
+    assert_eq!(rig.resume(&Which::All, Resume::Run), 1);
     assert_eq!(lane.ended(), [(0, OK)]);
 }
 
@@ -270,7 +271,8 @@ fn a_request_at_two_of_blkdebug_s_breakpoints_goes_when_both_are_resumed() {
     lane.write(0, 0, 1);
     lane.write(1, 1, 1);
     assert_eq!(lane.ended(), [(1, OK)], "a breakpoint holds one request");
-    assert_eq!(rig.point.resume(&Which::NewestAt("A".to_owned()), Resume::Run), 0);
+    let reached = Released { reached: 1, gone: 0 };
+    assert_eq!(rig.point.resume(&Which::NewestAt("A".to_owned()), Resume::Run), reached);
     assert_eq!((lane.ended(), rig.point.held()[0].tags.len()), (vec![], 1));
     rig.point.configure(vec![Change::RemoveBreakpoint { tag: "B".into() }]).unwrap();
     assert_eq!(lane.ended(), [(0, OK)]);
@@ -282,7 +284,7 @@ fn only_the_newest_at_a_tag_goes_where_that_is_asked_for() {
     let mut lane = rig.lane(0);
     rig.add("stop", writes(), tagged("stop", Point::Received));
     (0..3).for_each(|ordinal| lane.write(ordinal, 0, 0));
-    assert_eq!(rig.point.resume(&Which::NewestAt("stop".to_owned()), Resume::Run), 1);
+    assert_eq!(rig.resume(&Which::NewestAt("stop".to_owned()), Resume::Run), 1);
     assert_eq!(lane.ended(), [(2, OK)]);
     assert_eq!(rig.held(), [0, 1]);
 }
@@ -337,10 +339,10 @@ fn what_the_image_fails_is_held_if_asked_for_and_asked_of_it_again() {
     lane.write(1, 1, 7);
     assert_eq!((lane.ended(), rig.held()), (vec![], vec![1]));
     assert_eq!(rig.point.held()[0].cause, HeldCause::ImageError(Errno::ENOSPC));
-    assert_eq!(rig.point.resume(&Which::OnError, Resume::Run), 1);
+    assert_eq!(rig.resume(&Which::OnError, Resume::Run), 1);
     assert_eq!((lane.ended(), rig.held()), (vec![], vec![1]), "still no space");
     *rig.slate.fails.lock().unwrap() = None;
-    assert_eq!(rig.point.resume(&Which::OnError, Resume::Run), 1);
+    assert_eq!(rig.resume(&Which::OnError, Resume::Run), 1);
     assert_eq!((lane.wait(1), rig.sector(1)), (vec![(1, OK)], Some(7)));
     *rig.slate.fails.lock().unwrap() = Some(Errno::EIO);
     lane.write(2, 2, 1);
@@ -350,7 +352,7 @@ fn what_the_image_fails_is_held_if_asked_for_and_asked_of_it_again() {
     lane.write(4, 4, 1);
     assert_eq!(lane.ended(), []);
     let first = Which::Ordinals(vec![3]);
-    assert_eq!(rig.point.resume(&first, Resume::Fail(Errno::EREMOTEIO)), 1);
+    assert_eq!(rig.resume(&first, Resume::Fail(Errno::EREMOTEIO)), 1);
     assert_eq!(lane.ended(), [(3, Err(Errno::EREMOTEIO))]);
     lane.channel.fail_held(Errno::ENXIO);
     assert_eq!(lane.ended(), [(4, Err(Errno::EIO))], "a stop tells what the image said");
@@ -399,7 +401,7 @@ fn a_rule_knows_how_deep_the_disk_s_queues_are_together() {
     second.write(1, 0, 1);
     second.write(2, 0, 1);
     assert_eq!(second.ended(), [(2, Err(Errno::EIO))]);
-    rig.point.resume(&Which::All, Resume::Run);
+    rig.resume(&Which::All, Resume::Run);
     assert_eq!((first.ended(), second.ended()), (vec![(0, OK)], vec![(1, OK)]));
     first.write(3, 0, 1);
     assert_eq!(first.ended(), [(3, OK)], "it is alone now");
@@ -415,7 +417,7 @@ fn a_disconnected_front_end_is_never_answered() {
     lane.write(0, 0, 1);
     assert!(line.take_cut() && !line.take_cut() && !line.is_down());
     assert_eq!((lane.ended(), *seen.disconnects.lock().unwrap()), (vec![], 1));
-    assert_eq!((rig.held(), rig.point.resume(&Which::All, Resume::Run)), (vec![], 0));
+    assert_eq!((rig.held(), rig.resume(&Which::All, Resume::Run)), (vec![], 0));
     rig.enter(DiskState::Offline);
     assert!(line.take_cut() && line.is_down());
     lane.submit(1, OpKind::Flush);

@@ -8,6 +8,7 @@ use crate::errno::Errno;
 use crate::fault::engine::{Cause, Change};
 use crate::fault::manual::DiskState;
 use crate::fault::rule::{Effect, Trigger};
+use crate::fault::slow::{Distribution, Profile, ProfileOptions};
 
 /// Trials of a race; more where the environment asks for them.
 fn trials(usual: u64) -> u64 {
@@ -62,6 +63,40 @@ fn a_rule_that_fires_once_fires_once_whoever_races_for_it() {
     });
     assert_eq!(failed.into_inner(), trials);
     assert_eq!(rig.point.counts().failed, trials);
+}
+
+#[test]
+fn a_slow_state_that_is_left_delays_nobody_and_ends_no_delay_twice() {
+    let rounds = trials(500);
+    let rig = Rig::new();
+    let stop = AtomicBool::new(false);
+    let options = || {
+        let delay = Some(Distribution::Uniform { min_ns: 0, max_ns: 200_000 });
+        vec![Profile::new(ProfileOptions { delay, ..ProfileOptions::default() }).unwrap()]
+    };
+    std::thread::scope(|scope| {
+        for queue in 0..4 {
+            let (rig, stop) = (&rig, &stop);
+            scope.spawn(move || {
+                let mut lane = rig.lane(u16::try_from(queue).unwrap());
+                let (submitted, failed) = hammer(&mut lane, queue, stop);
+                assert!(submitted > 0 && failed == 0, "{submitted} {failed}");
+                assert_eq!(lane.ended(), []);
+            });
+        }
+        for round in 0..rounds {
+            let delayed = rig.point.counts().delayed;
+            rig.enter(DiskState::Slow { profiles: options() });
+            while round % 2 == 0 && rig.point.counts().delayed == delayed {
+                std::thread::yield_now();
+            }
+            // Releases meet delays that are just over.
+            rig.enter(DiskState::None);
+        }
+        stop.store(true, Ordering::SeqCst);
+    });
+    assert_eq!(rig.point.depth(), 0);
+    assert!(rig.point.counts().delayed >= rounds / 2, "the story happened");
 }
 
 #[test]

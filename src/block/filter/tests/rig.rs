@@ -9,7 +9,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::block::immediate::{ImmediateChannel, Served, Store};
 use crate::block::{
-    Channel, Completion, FaultFilter, FaultPoint, Geometry, Node, Op, OpKind, OwnedMemory, Ticket,
+    Channel, Completion, FaultFilter, FaultPoint, Geometry, Node, Op, OpKind, OwnedMemory, Resume,
+    Ticket, Which,
 };
 use crate::errno::Errno;
 use crate::fault::IoTypes;
@@ -88,6 +89,11 @@ impl Rig {
     /// Put a rule behind the others.
     pub(super) fn add(&self, name: &str, trigger: Trigger, effect: Effect) {
         self.point.configure(vec![add(name, trigger, effect)]).unwrap();
+    }
+
+    /// Release; tells how many went.
+    pub(super) fn resume(&self, which: &Which, action: Resume) -> usize {
+        self.point.resume(which, action).gone
     }
 
     pub(super) fn sector(&self, sector: u64) -> Option<u8> {
