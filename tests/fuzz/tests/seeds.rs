@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use blkfault_fuzz::ids::IDS;
 use blkfault_fuzz::rng::Chance;
 use blkfault_fuzz::{TARGETS, Target};
 
@@ -19,9 +20,9 @@ fn folder(target: &Target) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(target.name)
 }
 
-/// How many changed inputs each target is fed; `FUZZ_RUNS` asks for another number.
-fn runs() -> usize {
-    std::env::var("FUZZ_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(2000)
+/// How many changed inputs a target is fed; `FUZZ_RUNS` asks for another number.
+fn runs(target: &Target) -> usize {
+    std::env::var("FUZZ_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(target.few)
 }
 
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -61,6 +62,16 @@ fn the_seeds_in_files_are_those_of_the_code() {
     assert!(bytes < BYTES_MAX, "{bytes} bytes of seeds");
 }
 
+#[test]
+fn every_bug_of_the_catalogue_has_a_seed_that_is_like_it_or_a_reason() {
+    let names: Vec<_> =
+        TARGETS.iter().flat_map(|target| (target.seeds)()).map(|(name, _)| name).collect();
+    for (id, reason) in IDS {
+        let has_seed = names.iter().any(|name| name.starts_with(id));
+        assert_eq!(has_seed, reason.is_none(), "{id}: {reason:?}");
+    }
+}
+
 fn feed(target: &Target) {
     let _alone = alone();
     let seeds = (target.seeds)();
@@ -78,12 +89,13 @@ fn feed(target: &Target) {
         try_input(name, seed);
     }
     let mut chance = Chance::new(1);
-    for run in 0..runs() {
+    for run in 0..runs(target) {
         let (first, other) = (chance.below(seeds.len()), chance.below(seeds.len()));
         let input = chance.change(&seeds[first].1, &seeds[other].1);
         try_input(&format!("change {run} of {}", seeds[first].0), &input);
     }
-    println!("{}: {} seeds, {} changed, {:?}", target.name, seeds.len(), runs(), started.elapsed());
+    let (seeds, runs, took) = (seeds.len(), runs(target), started.elapsed());
+    println!("{}: {seeds} seeds, {runs} changed, {took:?}", target.name);
 }
 
 fn feed_by_name(name: &str) {

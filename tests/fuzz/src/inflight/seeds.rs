@@ -47,7 +47,7 @@ pub fn seeds() -> Vec<Seed> {
     let cases = [
         ("an-unused-log", Case { version: 0, desc_num: 0, ..case(&[]) }),
         ("two-unanswered", case(&two)),
-        ("afa3ba4-a-fresh-log-of-a-guest-that-migrated", Case { used_idx: 700, ..case(&[]) }),
+        ("yc-afa3ba4-a-fresh-log-of-a-guest-that-migrated", Case { used_idx: 700, ..case(&[]) }),
         (
             "yc-afa3ba4-a-used-index-that-is-not-zero",
             Case { used_idx: 700, version: 0, ..case(&[]) },
