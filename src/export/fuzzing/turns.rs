@@ -56,6 +56,10 @@ pub(in crate::export) fn adopt(
 /// # Panics
 /// When one never does.
 pub fn run_workers() {
+    // What a target found is told by its panic, and not by another on the way out.
+    if std::thread::panicking() {
+        return;
+    }
     WORKERS.with_borrow_mut(|workers| workers.retain_mut(Inline::run));
 }
 
