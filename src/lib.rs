@@ -76,3 +76,11 @@ pub mod qapi;
 pub mod size;
 pub mod socket_path;
 mod stream;
+
+/// Doors for `tests/fuzz`.
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::export::fuzzing::*;
+    pub use crate::options::fuzzing::*;
+}

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::disk::Disk;
+#[cfg(feature = "fuzzing")]
+use super::fuzzing::turns;
 use super::late::Presence;
 use super::memory::GuestMemory;
 use super::patience::{Patience, STOP_TIMEOUT};
@@ -67,7 +69,8 @@ pub(super) struct Worker {
     abandoned: Arc<AtomicBool>,
     /// Gets the number of requests that were given up.
     ended: Receiver<usize>,
-    thread: JoinHandle<()>,
+    /// `None` where it has none of its own.
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Worker {
@@ -89,6 +92,22 @@ impl Worker {
         let disk = setup.disk.clone();
         let present = Presence::default();
         let presence = Arc::downgrade(&present);
+        #[cfg(feature = "fuzzing")]
+        if turns::are_here() {
+            turns::adopt(setup, shared, ended_in)?;
+            let thread = None;
+            return Ok(Self {
+                name,
+                disk,
+                presence,
+                changes,
+                wake,
+                next_avail,
+                abandoned,
+                ended,
+                thread,
+            });
+        }
         let thread = std::thread::Builder::new().name(name.clone()).spawn(move || {
             // Dropped after the worker.
             let _present = present;
@@ -104,6 +123,7 @@ impl Worker {
             // Dropping the channel waits for the image, which nobody else has to do.
             let _ = ended_in.send(serving.given_up);
         })?;
+        let thread = Some(thread);
         match ready.recv() {
             Ok(Ok(())) => Ok(Self {
                 name,
@@ -142,6 +162,8 @@ impl Worker {
         if self.changes.send((change, done)).is_ok() {
             let _ = self.wake.write(1);
         }
+        #[cfg(feature = "fuzzing")]
+        turns::run_workers();
         is_done
     }
 
@@ -177,10 +199,10 @@ impl Worker {
             Ok(given_up) => given_up,
             Err(RecvTimeoutError::Disconnected) => 0,
         };
-        if given_up == 0 {
-            let _ = self.thread.join();
-        } else {
+        if given_up > 0 {
             self.disk.late.add(self.presence.clone());
+        } else if let Some(thread) = self.thread {
+            let _ = thread.join();
         }
         let next_avail = self.next_avail.load(Ordering::Acquire);
         Ok(Stopped { next_avail, is_stuck: given_up > 0 })

@@ -13,10 +13,14 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr::{null, null_mut};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Arc, Once, OnceLock};
 
 use rustix::fs::SealFlags;
+
+mod slot;
+
+use slot::Slot;
 
 /// The front end that shares memory.
 #[derive(Debug)]
@@ -97,7 +101,7 @@ impl Mapping {
 impl Drop for Mapping {
     fn drop(&mut self) {
         // First, so that the entry never tells of what somebody else has mapped since.
-        self.entry.give_back();
+        self.entry.slot.give_back();
         // SAFETY: mapped in `new`, or by the handler at the same place; whoever uses the memory
         // keeps the mapping.
         unsafe { libc::munmap(self.start.cast(), self.bytes) };
@@ -129,13 +133,7 @@ fn check_length(file: &File, offset_bytes: u64, bytes: u64) -> io::Result<()> {
 /// What the handler knows of a mapping.
 #[derive(Debug)]
 struct Entry {
-    /// Some [`Mapping`] owns it.
-    taken: AtomicBool,
-    /// Odd while the rest tells of a mapping; another number for each.
-    generation: AtomicUsize,
-    start: AtomicUsize,
-    bytes: AtomicUsize,
-    sharer: AtomicPtr<Sharer>,
+    slot: Slot<Sharer>,
     /// The entry that was made before it.
     next: *const Entry,
 }
@@ -159,26 +157,14 @@ fn entries() -> impl Iterator<Item = &'static Entry> {
 impl Entry {
     /// An entry that tells of a mapping; one that is free or a new one.
     fn take(start: usize, bytes: usize, sharer: &Arc<Sharer>) -> &'static Self {
-        let is_free = |entry: &&Self| !entry.taken.swap(true, Ordering::AcqRel);
-        let entry = entries().find(is_free).unwrap_or_else(Self::make);
-        fence(Ordering::Release);
-        entry.start.store(start, Ordering::Relaxed);
-        entry.bytes.store(bytes, Ordering::Relaxed);
-        entry.sharer.store(Arc::as_ptr(sharer).cast_mut(), Ordering::Relaxed);
-        entry.generation.fetch_add(1, Ordering::Release);
+        let entry = entries().find(|entry| entry.slot.take()).unwrap_or_else(Self::make);
+        entry.slot.tell(start, bytes, Arc::as_ptr(sharer));
         entry
     }
 
     /// An entry in the list that is taken and tells of nothing.
     fn make() -> &'static Self {
-        let mut entry = Box::new(Self {
-            taken: AtomicBool::new(true),
-            generation: AtomicUsize::new(0),
-            start: AtomicUsize::new(0),
-            bytes: AtomicUsize::new(0),
-            sharer: AtomicPtr::new(null_mut()),
-            next: null(),
-        });
+        let mut entry = Box::new(Self { slot: Slot::new_taken(), next: null() });
         loop {
             let newest = ENTRIES.load(Ordering::Acquire);
             entry.next = newest;
@@ -192,24 +178,6 @@ impl Entry {
                 Err(_) => entry = unsafe { Box::from_raw(ours) },
             }
         }
-    }
-
-    fn give_back(&self) {
-        self.generation.fetch_add(1, Ordering::AcqRel);
-        self.taken.store(false, Ordering::Release);
-    }
-
-    /// The mapping, if it holds this address. A mapping that is in use is told of truly; an entry
-    /// that changes meanwhile is about another.
-    fn holding(&self, address: usize) -> Option<(usize, usize, *const Sharer)> {
-        let generation = self.generation.load(Ordering::Acquire);
-        let start = self.start.load(Ordering::Relaxed);
-        let bytes = self.bytes.load(Ordering::Relaxed);
-        let sharer = self.sharer.load(Ordering::Relaxed);
-        fence(Ordering::Acquire);
-        let is_true = generation % 2 == 1 && self.generation.load(Ordering::Relaxed) == generation;
-        let offset = address.checked_sub(start)?;
-        (is_true && offset < bytes).then_some((start, bytes, sharer.cast_const()))
     }
 }
 
@@ -259,7 +227,7 @@ extern "C" fn on_sigbus(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut
 
 /// Put zeroes of our own in the place of a mapping that holds this address. Called by the handler.
 fn replace(entry: &Entry, address: usize) -> bool {
-    let Some((start, bytes, sharer)) = entry.holding(address) else {
+    let Some((start, bytes, sharer)) = entry.slot.holding(address) else {
         return false;
     };
     let flags = libc::MAP_FIXED | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;

@@ -11,16 +11,17 @@ use std::sync::Arc;
 use vhost::vhost_user::message::{VhostUserMemoryRegion, VhostUserSingleMemoryRegion};
 use vm_memory::bitmap::Bitmap;
 use vm_memory::mmap::MmapRegionBuilder;
-use vm_memory::{
-    GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
-    GuestUsize,
-};
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryRegion, GuestRegionMmap, GuestUsize};
 
 use super::dirty::{DirtyLog, RegionLog};
 use super::mapping::{Mapping, PROTECTION, Sharer};
 
 /// Guest memory, mapped into this process, whose written pages are logged while a guest migrates.
-pub(super) type GuestMemory = GuestMemoryMmap<RegionLog>;
+#[cfg(not(feature = "fuzzing"))]
+pub(super) type GuestMemory = vm_memory::GuestMemoryMmap<RegionLog>;
+/// The same, telling the fuzz targets who touches it.
+#[cfg(feature = "fuzzing")]
+pub(super) type GuestMemory = super::fuzzing::watch::Watched;
 
 /// The most regions that may be added (`GET_MAX_MEM_SLOTS`); QEMU refuses a back end whose number
 /// shrinks across a reconnect.

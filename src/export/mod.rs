@@ -15,6 +15,8 @@ mod control;
 mod dirty;
 mod disk;
 mod door;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod inflight;
 mod late;
 mod mapping;

@@ -22,6 +22,8 @@ use vmm_sys_util::eventfd::EventFd;
 use super::chain::walk;
 use super::control::Change;
 use super::disk::{Disk, HeldOnStop, IoFailure, QUEUE_SIZE_MAX};
+#[cfg(feature = "fuzzing")]
+use super::fuzzing::watch::{Event, tell};
 use super::inflight::{Recovered, Taken};
 use super::late;
 use super::memory::GuestMemory;
@@ -233,7 +235,11 @@ impl Loop {
         self.ring.fetch(&self.memory, &mut heads);
         let (mut taken, mut asked_bytes) = (0, 0);
         while taken < heads.len() && asked_bytes < ROUND_BYTES && !self.is_abandoned() {
+            #[cfg(feature = "fuzzing")]
+            tell(Event::Taking { queue: self.queue, head: heads[taken] });
             asked_bytes += self.take(heads[taken]);
+            #[cfg(feature = "fuzzing")]
+            tell(Event::Taken);
             taken += 1;
         }
         let left = u16::try_from(heads.len() - taken).unwrap_or(0);
@@ -251,7 +257,11 @@ impl Loop {
             && !self.is_abandoned()
             && let Some(Taken { head, ordinal }) = self.unfinished.pop()
         {
+            #[cfg(feature = "fuzzing")]
+            tell(Event::Taking { queue: self.queue, head });
             asked_bytes += self.do_head(head, ordinal, Some(self.redo));
+            #[cfg(feature = "fuzzing")]
+            tell(Event::Taken);
         }
     }
 
@@ -382,6 +392,8 @@ impl Loop {
 
     fn push(&mut self, used: Used, mark: Mark) {
         if !self.is_abandoned() {
+            #[cfg(feature = "fuzzing")]
+            tell(Event::Answered { queue: self.queue, head: used.head });
             self.ring.push(&self.memory, used, mark);
         }
     }
@@ -409,6 +421,15 @@ impl Loop {
                 stats.malformed.fetch_add(1, Ordering::Relaxed);
             }
         }
+    }
+
+    /// Whether [`wait`](Self::wait) would return at once.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn would_wake(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        // SAFETY: the descriptor is open as long as `self`, which outlives the result.
+        let epoll = unsafe { std::os::fd::BorrowedFd::borrow_raw(self.epoll.as_raw_fd()) };
+        poll(&mut [PollFd::new(&epoll, PollFlags::IN)], Some(&Timespec::default())) == Ok(1)
     }
 
     fn wait(&mut self) {

@@ -85,7 +85,7 @@ impl<'de> Visitor<'de> for MembersVisitor {
     }
 }
 
-fn parse(text: &str) -> Result<ConfigFile, String> {
+pub(super) fn parse(text: &str) -> Result<ConfigFile, String> {
     // A list would do for serde, which takes it for the members in order.
     if text.trim_start().starts_with('[') {
         return Err("expected an object with \"disks\", \"monitor\" and \"pidfile\"".to_owned());

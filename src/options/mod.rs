@@ -219,5 +219,28 @@ impl Plan {
     }
 }
 
+/// A door for `tests/fuzz`.
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing {
+    use super::{DiskPlan, DiskSpec, config, disk};
+
+    /// What the file that `--config` names says: the disks planned, how many monitors.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn config_file(text: &str) -> Result<(Vec<DiskPlan>, usize), String> {
+        let file = config::parse(text)?;
+        Ok((disk::plan(file.disks)?, file.monitors.len()))
+    }
+
+    /// A disk as `--disk` says it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn disk_list(list: &str) -> Result<DiskSpec, String> {
+        DiskSpec::from_list(list)
+    }
+}
+
 #[cfg(test)]
 mod tests;
