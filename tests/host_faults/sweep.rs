@@ -60,7 +60,7 @@ struct Figures {
 /// Whether the caller only has to ask again, or in another way.
 fn is_harmless(plan: Plan) -> bool {
     match (plan.trouble, plan.class) {
-        (Trouble::Short(_) | Trouble::Late(_), _) => true,
+        (Trouble::Short(_) | Trouble::Held, _) => true,
         (Trouble::Fail(_), Class::Sync) => false,
         (Trouble::Fail(number), Class::Allocate) if number == libc::EOPNOTSUPP => true,
         (Trouble::Fail(number), _) => [libc::EINTR, libc::EAGAIN].contains(&number),

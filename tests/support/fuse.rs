@@ -12,7 +12,8 @@ use std::ffi::OsStr;
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::process::Command;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use fuser::{
@@ -26,6 +27,9 @@ use tempfile::TempDir;
 const IMAGE: INodeNo = INodeNo(2);
 /// The kernel keeps nothing that it could ask for.
 const TTL: Duration = Duration::ZERO;
+
+/// Calls that nobody waits for in the kernel, at most.
+const BACKGROUND: u16 = 256;
 
 /// What a caller asks a file system for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,8 +52,8 @@ pub enum Trouble {
     /// It moves less than it was asked to: how much comes from this seed and its number. Only
     /// reads and writes of more than a block.
     Short(u64),
-    /// It is done, and answered, this much later.
-    Late(Duration),
+    /// It is done, and answered, when the test lets it go. Only writes.
+    Held,
 }
 
 /// Which calls of a class are meant, counted from 0 since the plan was made.
@@ -89,8 +93,10 @@ struct File {
     calls: u64,
     /// Calls that the plan was carried out on.
     struck: u64,
-    /// Late calls that have not been done yet.
+    /// Calls that have been held and are not done yet.
     late: usize,
+    /// They are not to be done yet.
+    holding: bool,
 }
 
 impl File {
@@ -125,14 +131,27 @@ impl File {
     }
 }
 
+#[derive(Debug, Default)]
+struct Shared {
+    file: Mutex<File>,
+    let_go: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, File> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn let_go(&self) {
+        self.lock().holding = false;
+        self.let_go.notify_all();
+    }
+}
+
 #[derive(Debug)]
 struct Server {
     shape: Shape,
-    file: Arc<Mutex<File>>,
-}
-
-fn lock(file: &Mutex<File>) -> MutexGuard<'_, File> {
-    file.lock().unwrap_or_else(PoisonError::into_inner)
+    shared: Arc<Shared>,
 }
 
 /// A part of `bytes` in whole blocks: not nothing, and not all of it where there are two blocks.
@@ -159,7 +178,7 @@ impl Server {
     fn attributes(&self, inode: INodeNo) -> Option<FileAttr> {
         let (kind, size) = match inode {
             INodeNo::ROOT => (FileType::Directory, 0),
-            IMAGE => (FileType::RegularFile, lock(&self.file).bytes.len() as u64),
+            IMAGE => (FileType::RegularFile, self.shared.lock().bytes.len() as u64),
             _ => return None,
         };
         Some(FileAttr {
@@ -189,12 +208,13 @@ impl Server {
     }
 
     /// Write later, and answer then.
-    fn write_late(&self, wait: Duration, offset: u64, data: Vec<u8>, reply: ReplyWrite) {
-        let file = self.file.clone();
-        lock(&file).late += 1;
+    fn write_late(&self, offset: u64, data: Vec<u8>, reply: ReplyWrite) {
+        let shared = self.shared.clone();
+        shared.lock().late += 1;
         std::thread::spawn(move || {
-            std::thread::sleep(wait);
-            let mut file = lock(&file);
+            let file = shared.lock();
+            let held = shared.let_go.wait_while(file, |file| file.holding);
+            let mut file = held.unwrap_or_else(PoisonError::into_inner);
             file.write(offset, &data);
             file.late -= 1;
             drop(file);
@@ -214,6 +234,8 @@ impl Filesystem for Server {
                 .add_capabilities(*flag)
                 .map_err(|_| io::Error::from(io::ErrorKind::Unsupported))?;
         }
+        // Held calls must not keep others from arriving.
+        let _ = config.set_max_background(BACKGROUND);
         Ok(())
     }
 
@@ -249,7 +271,7 @@ impl Filesystem for Server {
         reply: ReplyAttr,
     ) {
         if let Some(size) = size.filter(|_| inode == IMAGE) {
-            let mut file = lock(&self.file);
+            let mut file = self.shared.lock();
             if let Some(Trouble::Fail(number)) = file.judge(Class::Resize) {
                 return reply.error(errno(number));
             }
@@ -282,14 +304,14 @@ impl Filesystem for Server {
         if self.misaligned(offset, size as usize) {
             return reply.error(Errno::EINVAL);
         }
-        let mut file = lock(&self.file);
+        let mut file = self.shared.lock();
         let range = match file.judge(Class::Read) {
             Some(Trouble::Fail(number)) => return reply.error(errno(number)),
             Some(Trouble::Short(seed)) => {
                 let asked = file.range(offset, size as usize).len();
                 file.range(offset, cut(asked, self.shape.block_bytes, seed))
             }
-            Some(Trouble::Late(_)) | None => file.range(offset, size as usize),
+            Some(Trouble::Held) | None => file.range(offset, size as usize),
         };
         reply.data(&file.bytes[range]);
     }
@@ -309,12 +331,12 @@ impl Filesystem for Server {
         if self.misaligned(offset, data.len()) {
             return reply.error(Errno::EINVAL);
         }
-        let mut file = lock(&self.file);
+        let mut file = self.shared.lock();
         let moved = match file.judge(Class::Write) {
             Some(Trouble::Fail(number)) => return reply.error(errno(number)),
-            Some(Trouble::Late(wait)) => {
+            Some(Trouble::Held) => {
                 drop(file);
-                return self.write_late(wait, offset, data.to_vec(), reply);
+                return self.write_late(offset, data.to_vec(), reply);
             }
             Some(Trouble::Short(seed)) => cut(data.len(), self.shape.block_bytes, seed),
             None => data.len(),
@@ -325,7 +347,7 @@ impl Filesystem for Server {
     }
 
     fn fsync(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        let mut file = lock(&self.file);
+        let mut file = self.shared.lock();
         if let Some(Trouble::Fail(number)) = file.judge(Class::Sync) {
             return reply.error(errno(number));
         }
@@ -343,7 +365,7 @@ impl Filesystem for Server {
         _mode: i32,
         reply: ReplyEmpty,
     ) {
-        let mut file = lock(&self.file);
+        let mut file = self.shared.lock();
         if let Some(Trouble::Fail(number)) = file.judge(Class::Allocate) {
             return reply.error(errno(number));
         }
@@ -353,10 +375,23 @@ impl Filesystem for Server {
     }
 }
 
+/// Nobody waits for what is held by a test that has ended.
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.plan(None);
+        self.shared.let_go();
+        // Also if the kernel has not yet closed the files of a process that was killed.
+        let unmounted = Command::new("umount").arg("--lazy").arg(self.directory.path()).status();
+        if !unmounted.is_ok_and(|status| status.success()) {
+            eprintln!("{} is still mounted", self.directory.path().display());
+        }
+    }
+}
+
 /// The file system, mounted until it is dropped.
 #[derive(Debug)]
 pub struct Host {
-    file: Arc<Mutex<File>>,
+    shared: Arc<Shared>,
     // Unmounted before its directory is removed: fields drop in their order.
     _session: BackgroundSession,
     directory: TempDir,
@@ -369,13 +404,13 @@ impl Host {
             return Err("there is no /dev/fuse".to_owned());
         }
         let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
-        let file = Arc::new(Mutex::new(File::default()));
-        let server = Server { shape, file: file.clone() };
+        let shared = Arc::new(Shared::default());
+        let server = Server { shape, shared: shared.clone() };
         let mut config = Config::default();
         config.mount_options = vec![MountOption::FSName("blkfault-test".to_owned())];
         let session = fuser::spawn_mount(server, directory.path(), &config)
             .map_err(|error| format!("FUSE: {error}"))?;
-        Ok(Self { file, _session: session, directory })
+        Ok(Self { shared, _session: session, directory })
     }
 
     pub fn image(&self) -> PathBuf {
@@ -388,34 +423,40 @@ impl Host {
         let file = std::fs::File::options().write(true).open(self.image()).expect("the image");
         file.set_len(0).and_then(|()| file.set_len(bytes)).expect("begin again");
         drop(file);
-        let mut file = lock(&self.file);
+        let mut file = self.shared.lock();
         assert_eq!(file.bytes.len() as u64, bytes);
         file.durable = file.bytes.clone();
     }
 
     /// Go wrong like this from now on.
     pub fn plan(&self, plan: Option<Plan>) {
-        let mut file = lock(&self.file);
+        let mut file = self.shared.lock();
         (file.plan, file.calls, file.struck) = (plan, 0, 0);
+        file.holding |= plan.is_some_and(|plan| plan.trouble == Trouble::Held);
+    }
+
+    /// Let everything go that was held.
+    pub fn let_go(&self) {
+        self.shared.let_go();
     }
 
     /// How many calls the plan was carried out on.
     pub fn struck(&self) -> u64 {
-        lock(&self.file).struck
+        self.shared.lock().struck
     }
 
-    /// How many calls are late and have not been done yet.
+    /// How many calls have been held and are not done yet.
     pub fn late(&self) -> usize {
-        lock(&self.file).late
+        self.shared.lock().late
     }
 
     /// What the file holds.
     pub fn content(&self) -> Vec<u8> {
-        lock(&self.file).bytes.clone()
+        self.shared.lock().bytes.clone()
     }
 
     /// What would be left after a crash of the host.
     pub fn durable(&self) -> Vec<u8> {
-        lock(&self.file).durable.clone()
+        self.shared.lock().durable.clone()
     }
 }
