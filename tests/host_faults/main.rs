@@ -18,7 +18,9 @@ mod support {
     pub mod operator;
 }
 
+mod changes;
 mod late_writes;
+mod limits;
 mod sweep;
 mod workload;
 
