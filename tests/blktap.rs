@@ -17,18 +17,22 @@ mod support {
     pub mod front;
     #[path = "../support/operator.rs"]
     pub mod operator;
+    #[path = "../support/qsd.rs"]
+    pub mod qsd;
 }
 
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use host::{Mount, lend, sparse};
+use serde_json::json;
 use support::daemon::{Daemon, counter};
 use support::front::request::{SECTOR, Status, kind};
-use support::front::{Front, feature};
+use support::front::{Config, Front, feature};
+use support::qsd::Qsd;
 
 const MIB: usize = 1 << 20;
 const SMALL_BYTES: u64 = 200_000_000;
@@ -62,6 +66,10 @@ const ARMS: [Arm; 4] = [
     },
 ];
 
+/// The same of qemu-storage-daemon: its `aio`, and whether around the page cache.
+const QEMU_ARMS: [(&str, bool); 4] =
+    [("io_uring", false), ("threads", false), ("io_uring", true), ("native", true)];
+
 /// Fill a block so that each sector says where it belongs.
 fn stamp(block: &mut [u8], number: usize) {
     let first_sector = number * block.len() / SECTOR;
@@ -69,6 +77,15 @@ fn stamp(block: &mut [u8], number: usize) {
         let word = ((first_sector + index) as u64 ^ 0x6c62_6b66_6175_6c74).to_le_bytes();
         sector.chunks_mut(8).for_each(|place| place.copy_from_slice(&word));
     }
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Well,
+    Refused,
+    /// It was answered well, and what was read is not what was acknowledged.
+    Wrong,
 }
 
 struct Guest {
@@ -84,9 +101,8 @@ impl Guest {
         Self { queue, block: vec![0; block_bytes] }
     }
 
-    /// One request for each of the blocks, [`DEPTH`] at a time; tells which ended well. What was
-    /// read must be what belongs there.
-    fn each(&mut self, kind: u32, numbers: &[usize]) -> Vec<(usize, bool)> {
+    /// One request for each of the blocks, [`DEPTH`] at a time; tells how each ended.
+    fn each(&mut self, kind: u32, numbers: &[usize]) -> Vec<(usize, End)> {
         let mut outcome = Vec::with_capacity(numbers.len());
         let sectors = (self.block.len() / SECTOR) as u64;
         for batch in numbers.chunks(DEPTH.into()) {
@@ -102,20 +118,101 @@ impl Guest {
             for finished in self.queue.finish_all() {
                 let number = batch[usize::from(finished.slot)];
                 assert_ne!(finished.status, Status::Unwritten, "every request has a status");
-                outcome.push((number, finished.status == Status::Ok));
-                if kind == kind::IN && finished.status == Status::Ok {
-                    self.check(finished.slot, number);
-                }
+                let end = if finished.status != Status::Ok {
+                    End::Refused
+                } else if kind == kind::IN && !self.is_right(finished.slot, number) {
+                    End::Wrong
+                } else {
+                    End::Well
+                };
+                outcome.push((number, end));
             }
         }
         outcome
     }
 
-    fn check(&mut self, slot: u16, number: usize) {
+    fn is_right(&mut self, slot: u16, number: usize) -> bool {
         let mut read = vec![0; self.block.len()];
         self.queue.slot_into(slot, &mut read);
         stamp(&mut self.block, number);
-        assert!(read == self.block, "block {number} was acknowledged and is wrong");
+        read == self.block
+    }
+
+    /// Write all there is, look at what was acknowledged, make room, and write again.
+    fn fill(&mut self, scene: &Scene) -> Seen {
+        let block_bytes = self.block.len();
+        let numbers: Vec<usize> = (0..WRITTEN_BYTES / block_bytes).collect();
+        let outcome = self.each(kind::OUT, &numbers);
+        let pick = |wanted: End| -> Vec<usize> {
+            outcome.iter().filter(|(_, end)| *end == wanted).map(|(number, _)| *number).collect()
+        };
+        let (acknowledged, refused) = (pick(End::Well), pick(End::Refused));
+        let read = self.each(kind::IN, &acknowledged);
+        let flushed = self.queue.flush().status == Status::Ok;
+        let wrong_in_image = wrong_in_image(&scene.image, block_bytes, &acknowledged);
+        std::fs::remove_file(&scene.reserve).unwrap();
+        let again: Vec<usize> =
+            refused.iter().copied().take(RESERVE_BYTES / 2 / block_bytes).collect();
+        let all_well = |ends: Vec<(usize, End)>| ends.iter().all(|(_, end)| *end == End::Well);
+        let works_again =
+            all_well(self.each(kind::OUT, &again)) && all_well(self.each(kind::IN, &again));
+        Seen {
+            acknowledged_bytes: (acknowledged.len() * block_bytes) as u64,
+            refused: refused.len(),
+            unreadable: read.iter().filter(|(_, end)| *end == End::Refused).count(),
+            wrong: wrong_in_image + read.iter().filter(|(_, end)| *end == End::Wrong).count(),
+            flushed,
+            works_again,
+        }
+    }
+}
+
+/// What a guest met on a disk without room.
+#[derive(Debug)]
+struct Seen {
+    acknowledged_bytes: u64,
+    refused: usize,
+    /// Acknowledged, and an error when read.
+    unreadable: usize,
+    /// Acknowledged and wrong, for the guest or on the host.
+    wrong: usize,
+    flushed: bool,
+    /// Once there is room.
+    works_again: bool,
+}
+
+impl Seen {
+    /// A line of the table, past the test harness, which hides what passing tests say.
+    fn tell(&self, name: &str, block_bytes: usize) {
+        let yes = |well: bool| if well { "yes" } else { "NO" };
+        let _ = writeln!(
+            std::io::stderr(),
+            "{name:50} {:5} KiB: {:4} MiB acknowledged, {} requests refused, {} unreadable, {} \
+             acknowledged and wrong; flushes: {}, works again: {}",
+            block_bytes / 1024,
+            self.acknowledged_bytes as usize / MIB,
+            self.refused,
+            self.unreadable,
+            self.wrong,
+            yes(self.flushed),
+            yes(self.works_again),
+        );
+    }
+}
+
+/// An image that is larger than its file system, and a file that can make room.
+struct Scene {
+    image: PathBuf,
+    reserve: PathBuf,
+    _small: Mount,
+}
+
+impl Scene {
+    fn new(small: Mount) -> Self {
+        let image = sparse(&small.path.join("disk.img"), IMAGE_BYTES);
+        let reserve = small.path.join("reserve");
+        std::fs::write(&reserve, vec![1; RESERVE_BYTES]).unwrap();
+        Self { image, reserve, _small: small }
     }
 }
 
@@ -137,53 +234,58 @@ static TURN: Mutex<()> = Mutex::new(());
 fn story(arm: Arm, block_bytes: usize) {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(small) = lend(arm.name, (arm.file_system)(SMALL_BYTES)) else { return };
-    let image = sparse(&small.path.join("disk.img"), IMAGE_BYTES);
-    let reserve = small.path.join("reserve");
-    std::fs::write(&reserve, vec![1; RESERVE_BYTES]).unwrap();
+    let scene = Scene::new(small);
     let directory = tempfile::tempdir().unwrap();
-    let mut options = vec!["--blk-file", image.to_str().unwrap()];
+    let mut options = vec!["--blk-file", scene.image.to_str().unwrap()];
     options.extend(arm.options);
     let daemon = Daemon::start(directory.path(), &options);
     let mut operator = daemon.operator();
     let mut front = Front::connect(&daemon.socket("disk0"));
-    let mut guest = Guest::boot(&mut front, block_bytes);
+    let seen = Guest::boot(&mut front, block_bytes).fill(&scene);
 
-    let numbers: Vec<usize> = (0..WRITTEN_BYTES / block_bytes).collect();
-    let outcome = guest.each(kind::OUT, &numbers);
-    let pick = |wanted: bool| -> Vec<usize> {
-        outcome.iter().filter(|(_, well)| *well == wanted).map(|(number, _)| *number).collect()
-    };
-    let (acknowledged, refused) = (pick(true), pick(false));
-    let acknowledged_bytes = (acknowledged.len() * block_bytes) as u64;
-    assert!(acknowledged_bytes <= SMALL_BYTES, "no more than there is room for");
-    assert!(acknowledged_bytes >= SMALL_BYTES / 2, "the disk worked while there was room");
+    assert!(seen.acknowledged_bytes <= SMALL_BYTES, "no more than there is room for: {seen:?}");
+    assert!(seen.acknowledged_bytes >= SMALL_BYTES / 2, "it worked while there was room: {seen:?}");
     let failed = counter(&mut operator, "disk0", "failed_wr_operations");
-    assert_eq!(failed, refused.len() as u64, "every refusal is counted");
+    assert_eq!(failed, seen.refused as u64, "every refusal is counted");
     let event = operator.wait_event("BLOCK_IO_ERROR");
     assert_eq!(event["data"]["nospace"], true, "{event}");
-
-    let read = guest.each(kind::IN, &acknowledged);
-    assert!(read.iter().all(|(_, well)| *well), "what was acknowledged can be read");
-    assert_eq!(guest.queue.flush().status, Status::Ok, "what was acknowledged can be made durable");
-    let wrong = wrong_in_image(&image, block_bytes, &acknowledged);
-    assert_eq!(wrong, 0, "acknowledged and wrong");
-
-    std::fs::remove_file(&reserve).unwrap();
-    let again: Vec<usize> = refused[..RESERVE_BYTES / 2 / block_bytes].to_vec();
-    let outcome = guest.each(kind::OUT, &again);
-    assert!(outcome.iter().all(|(_, well)| *well), "the disk works again once there is space");
-    assert!(guest.each(kind::IN, &again).iter().all(|(_, well)| *well));
-    // Past the test harness, which hides what passing tests say.
-    let _ = writeln!(
-        std::io::stderr(),
-        "{:26} {:5} KiB: {:4} MiB acknowledged, {} requests refused, {wrong} acknowledged and wrong",
-        arm.name,
-        block_bytes / 1024,
-        acknowledged_bytes as usize / MIB,
-        refused.len(),
-    );
+    assert_eq!(seen.unreadable, 0, "what was acknowledged can be read");
+    assert_eq!(seen.wrong, 0, "acknowledged and wrong");
+    assert!(seen.flushed, "what was acknowledged can be made durable");
+    assert!(seen.works_again, "the disk works again once there is space");
+    seen.tell(arm.name, block_bytes);
     drop(front);
     drop(daemon);
+}
+
+/// The same story for comparison: what qemu-storage-daemon does is told and not judged.
+fn story_of_qemu((aio, direct): (&str, bool), block_bytes: usize) {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let (what, file_system) = if direct {
+        (", O_DIRECT, ext4", Mount::ext4(SMALL_BYTES))
+    } else {
+        (", tmpfs", Mount::tmpfs(SMALL_BYTES))
+    };
+    let name = format!("qemu-storage-daemon: {aio}{what}");
+    let Some(small) = lend(&name, file_system) else { return };
+    let scene = Scene::new(small);
+    let directory = tempfile::tempdir().unwrap();
+    let Some(qsd) = Qsd::start(directory.path()) else { return };
+    let mut operator = qsd.operator();
+    let file = json!({ "driver": "file", "filename": scene.image, "aio": aio,
+        "cache": { "direct": direct } });
+    operator.must("blockdev-add", json!({ "driver": "raw", "node-name": "disk", "file": file }));
+    let socket = directory.path().join("disk");
+    let address = json!({ "type": "unix", "path": socket });
+    let export = json!({ "type": "vhost-user-blk", "id": "disk", "node-name": "disk",
+        "writable": true, "addr": address });
+    operator.must("block-export-add", export);
+    let mut front = Qsd::connect(&socket);
+    let mut guest = Guest::boot(&mut front, block_bytes);
+    front.write_config(Config::WRITEBACK_AT, &[1]).unwrap();
+    let seen = guest.fill(&scene);
+    assert!(seen.refused > 0 && seen.acknowledged_bytes > 0, "it was the same story: {seen:?}");
+    seen.tell(&name, block_bytes);
 }
 
 #[test]
@@ -199,4 +301,15 @@ fn nothing_that_was_acknowledged_64_kib_at_a_time_is_lost_on_a_full_host() {
 #[test]
 fn nothing_that_was_acknowledged_1_mib_at_a_time_is_lost_on_a_full_host() {
     ARMS.iter().for_each(|arm| story(*arm, MIB));
+}
+
+#[test]
+fn the_same_story_is_told_of_qemu_storage_daemon() {
+    let long = std::env::var_os("BLKFAULT_LONG").is_some_and(|value| value == "1");
+    if !long {
+        return story_of_qemu(QEMU_ARMS[0], MIB);
+    }
+    for block_bytes in [4 << 10, 64 << 10, MIB] {
+        QEMU_ARMS.iter().for_each(|arm| story_of_qemu(*arm, block_bytes));
+    }
 }

@@ -5,8 +5,6 @@
 //! zeroes, written by nobody, and its rules have seen nothing but their node being opened.
 
 use std::cell::{Cell, RefCell};
-use std::path::Path;
-use std::time::{Duration, Instant};
 
 use blkfault::errno::Errno;
 use blkfault::fault::blkdebug::{Limits, Rules, parse};
@@ -19,7 +17,7 @@ use tempfile::TempDir;
 use crate::script::{Ending, IMAGE_SECTORS, RulesText};
 use crate::support::blkdebug::Asked;
 use crate::support::daemon::Daemon;
-use crate::support::front::{Config, Front, ONE_REGION, Queue, SECTOR, Status, feature};
+use crate::support::front::{Config, Front, Queue, SECTOR, Status, feature};
 use crate::support::operator::Operator;
 use crate::support::qsd::Qsd;
 
@@ -181,23 +179,10 @@ impl Program {
         );
         drop(operator);
         let front = match self.process {
-            Process::Qemu { .. } => connect_to_qemu(&socket),
+            Process::Qemu { .. } => Qsd::connect(&socket),
             Process::Blkfaultd { .. } => Front::connect(&socket),
         };
         FrontArm { session: Some(session(front)), program: self, node, id, image }
-    }
-}
-
-/// QEMU's export closes a connection now and then that comes just after it was made. Ours has to take the
-/// first.
-fn connect_to_qemu(socket: &Path) -> Front {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        match Front::try_connect(socket, ONE_REGION) {
-            Ok(front) => return front,
-            Err(refusal) => assert!(Instant::now() < deadline, "{refusal:?}"),
-        }
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -144,6 +144,12 @@ impl Daemon {
         self.child = spawn_until_ready(&mut self.command, &self.directory);
     }
 
+    /// Try to start it again, whatever has become of it; if it ends at once, what it said.
+    pub fn try_start_again(&mut self) -> Result<(), String> {
+        self.child = try_spawn_until_ready(&mut self.command, &self.directory)?;
+        Ok(())
+    }
+
     /// Ask it to end (SIGTERM) and wait for that.
     pub fn terminate(mut self) -> ExitStatus {
         self.end()
@@ -181,6 +187,12 @@ fn program(directory: &Path, wrapper: &[&str]) -> Command {
 
 /// Start it and wait for the line on stdout that says it is ready.
 fn spawn_until_ready(command: &mut Command, directory: &Path) -> Child {
+    try_spawn_until_ready(command, directory)
+        .unwrap_or_else(|said| panic!("{command:?} ended: {said}"))
+}
+
+/// The same; if it ends instead, what it said.
+fn try_spawn_until_ready(command: &mut Command, directory: &Path) -> Result<Child, String> {
     let (stdout, log) = (directory.join("daemon.out"), directory.join("daemon.log"));
     let append = |path: &Path| File::options().create(true).append(true).open(path);
     command.stdin(Stdio::null()).stdout(File::create(&stdout).expect("a file for stdout"));
@@ -190,11 +202,13 @@ fn spawn_until_ready(command: &mut Command, directory: &Path) -> Child {
     while !read(&stdout).contains('\n') {
         let ended = child.try_wait().expect("wait");
         let said = tail(&read(&log)).to_owned();
-        assert!(ended.is_none(), "{command:?} ended ({ended:?}): {said}");
+        if let Some(status) = ended {
+            return Err(format!("{status}: {said}"));
+        }
         assert!(Instant::now() < deadline, "{command:?} is not ready: {said}");
         std::thread::sleep(Duration::from_millis(1));
     }
-    child
+    Ok(child)
 }
 
 /// What every story about states does.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::front::{Front, ONE_REGION};
 use super::operator::Operator;
 
 const PROGRAM: &str = "qemu-storage-daemon";
@@ -58,6 +59,21 @@ impl Qsd {
                 Err(error) => assert!(Instant::now() < deadline, "{PROGRAM}'s monitor: {error}"),
             }
             std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// A front end of one of its exports.
+    ///
+    /// QEMU's export closes a connection now and then that comes just after it was made. Ours has to
+    /// take the first.
+    pub fn connect(socket: &Path) -> Front {
+        let deadline = Instant::now() + WAIT;
+        loop {
+            match Front::try_connect(socket, ONE_REGION) {
+                Ok(front) => return front,
+                Err(refusal) => assert!(Instant::now() < deadline, "{refusal:?}"),
+            }
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 

@@ -11,9 +11,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use rustix::fs::FallocateFlags;
-use vm_memory::{MmapRegion, VolatileMemory};
+use vm_memory::{MmapRegion, VolatileMemory, VolatileSlice};
 
 use super::options::ImageKind;
+use super::transfer::{Progress, Stalls};
+use crate::errno::Errno;
 
 /// Largest alignment that is believed: beyond it `O_DIRECT` would be of no use.
 const ALIGNMENT_MAX: u32 = 64 << 10;
@@ -94,21 +96,30 @@ fn read_alignment(file: &File) -> io::Result<Alignment> {
     let mut offset_bytes = 512;
     while offset_bytes <= ALIGNMENT_MAX {
         let piece = whole.subslice(0, offset_bytes as usize).map_err(io::Error::other)?;
-        let guard = piece.ptr_guard_mut();
-        // SAFETY: the guard's memory is mapped, writable and at least this long.
-        let read = unsafe {
-            libc::pread(file.as_raw_fd(), guard.as_ptr().cast(), offset_bytes as usize, 0)
-        };
-        if read >= 0 {
-            return Ok(Alignment { memory_bytes: MEMORY_BYTES, offset_bytes });
+        match read_start(file, &piece) {
+            Ok(()) => return Ok(Alignment { memory_bytes: MEMORY_BYTES, offset_bytes }),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => offset_bytes *= 2,
+            Err(error) => return Err(error),
         }
-        let error = io::Error::last_os_error();
-        if error.raw_os_error() != Some(libc::EINVAL) {
-            return Err(error);
-        }
-        offset_bytes *= 2;
     }
     Err(io::Error::from_raw_os_error(libc::EINVAL))
+}
+
+/// Read as much as there is room for from the start of the image, however often it takes.
+fn read_start(file: &File, into: &VolatileSlice<'_>) -> io::Result<()> {
+    let guard = into.ptr_guard_mut();
+    let mut stalls = Stalls::default();
+    loop {
+        // SAFETY: the guard's memory is mapped, writable and at least this long.
+        let read = unsafe { libc::pread(file.as_raw_fd(), guard.as_ptr().cast(), into.len(), 0) };
+        if read >= 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if stalls.judge(Errno::from_io(&error)) != Progress::More {
+            return Err(error);
+        }
+    }
 }
 
 /// Preferred smallest unit, a power of two of 512 to 4096 bytes.
@@ -131,7 +142,15 @@ pub(super) fn can_punch(file: &File, kind: ImageKind, size_bytes: u64) -> bool {
             // Beyond the end there is nothing to lose.
             let beyond = size_bytes.next_multiple_of(1 << 20);
             let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            rustix::fs::fallocate(file, mode, beyond, 4096).is_ok()
+            let mut stalls = Stalls::default();
+            loop {
+                let Err(error) = rustix::fs::fallocate(file, mode, beyond, 4096) else {
+                    return true;
+                };
+                if stalls.judge(Errno::from_io(&error.into())) != Progress::More {
+                    return false;
+                }
+            }
         }
         ImageKind::HostDevice => queue_limit(file, "write_zeroes_max_bytes") > 0,
     }

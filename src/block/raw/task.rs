@@ -119,7 +119,6 @@ struct Sync {
     image: Arc<Opened>,
     number: u64,
     running: bool,
-    stalls: Stalls,
 }
 
 impl Drop for Sync {
@@ -241,7 +240,7 @@ impl Task {
     fn sync(&self) -> Stage {
         let image = self.image.clone();
         let number = image.flushes.join();
-        Stage::Sync(Sync { image, number, running: false, stalls: Stalls::default() })
+        Stage::Sync(Sync { image, number, running: false })
     }
 
     /// What is to be done now. A waker is woken when a waiting task should ask again; without one
@@ -410,22 +409,17 @@ impl Allocation {
 
 impl Sync {
     fn after(&mut self, result: Result<u32, Errno>) -> Progress {
-        let progress = match result {
-            Ok(_) => Progress::Finished,
-            Err(errno) => self.stalls.judge(errno),
-        };
-        if progress != Progress::More {
-            self.running = false;
-            self.image.flushes.end(progress == Progress::Finished);
-        }
-        if let Progress::Failed(errno) = progress {
-            log::error!(
-                "image '{}': a flush failed with {errno}: what was not durable yet may be lost, \
-                 and every flush fails until the image is reopened",
-                self.image.options.path.display()
-            );
-        }
-        progress
+        self.running = false;
+        self.image.flushes.end(result.is_ok());
+        // Also EINTR and EAGAIN: they may be what the host met when it wrote back, and it tells of
+        // that once. Asked again it would say that all is well, and the data would be gone.
+        let Err(errno) = result else { return Progress::Finished };
+        log::error!(
+            "image '{}': a flush failed with {errno}: what was not durable yet may be lost, and \
+             every flush fails until the image is reopened",
+            self.image.options.path.display()
+        );
+        Progress::Failed(errno)
     }
 }
 

@@ -152,6 +152,20 @@ fn zero(may_unmap: bool) -> OpKind {
     OpKind::WriteZeroes { offset_bytes: 512, bytes: 10240, may_unmap, fua: true }
 }
 
+/// With `EINTR` the host may have told that what it wrote back is lost, and it tells that once.
+#[test]
+fn a_flush_that_was_interrupted_is_not_tried_again_as_if_nothing_was_lost() {
+    for errno in [Errno::EINTR, Errno::EAGAIN] {
+        let image = opened(FINE);
+        let mut kernel = Kernel::new(FINE);
+        kernel.datasync = Err(errno);
+        assert_eq!(run(&mut task(OpKind::Flush, &image), &mut kernel), Err(errno));
+        kernel.datasync = Ok(());
+        assert_eq!(run(&mut task(OpKind::Flush, &image), &mut kernel), Err(Errno::EIO));
+        assert_eq!(kernel.calls, ["datasync"]);
+    }
+}
+
 #[test]
 fn a_durable_write_ends_after_its_flush() {
     let (image, mut kernel) = (opened(FINE), Kernel::new(FINE));
