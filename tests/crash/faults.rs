@@ -266,6 +266,10 @@ fn a_ring_that_stops_keeps_or_fails_who_is_held_as_was_chosen() {
         scene.write(0);
         scene.wait_held(1);
         scene.write(1);
+        let until = Instant::now() + Duration::from_secs(30);
+        while scene.hits("d") == 0 {
+            assert!(Instant::now() < until, "the second request is delayed");
+        }
         let began = Instant::now();
         let base = scene.front.as_ref().unwrap().stop_queue(0);
         let took = began.elapsed();

@@ -12,6 +12,7 @@ mod delayed;
 mod held;
 mod line;
 mod link;
+mod on_error;
 mod order;
 mod record;
 mod standing;
@@ -22,12 +23,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime};
 
-use serde::{Deserialize, Serialize};
-
 pub use counts::FaultCounts;
 pub use delayed::Released;
 pub use held::{HeldCause, HeldReport, Resume, Which};
 pub use line::Line;
+pub use on_error::OnError;
 pub use record::{Keeper, Record, Snapshot};
 pub use waits::TimedOut;
 
@@ -38,7 +38,6 @@ pub(super) use order::Baton;
 pub(super) use standing::Standing;
 
 use super::Op;
-use crate::errno::Errno;
 use crate::fault::engine::{Armed, Change, Engine, Notice, Refused};
 use crate::fault::manual::DiskState;
 use counts::Counters;
@@ -58,30 +57,6 @@ pub trait FaultObserver: Send + Sync {
     /// The image failed a request, which is held by the on-error policy: BLOCK_IO_ERROR with
     /// action `stop`.
     fn held_on_error(&self, held: &HeldReport);
-}
-
-/// What becomes of a request that the image itself failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum OnError {
-    /// The guest is told.
-    #[default]
-    Report,
-    /// It is held, to be asked of the image again when it is resumed.
-    Hold,
-    /// It is held if the host has no space left, else the guest is told.
-    HoldOnEnospc,
-}
-
-impl OnError {
-    /// Whether a request with this error is held.
-    #[must_use]
-    pub fn holds(self, errno: Errno) -> bool {
-        match self {
-            Self::Report => false,
-            Self::Hold => true,
-            Self::HoldOnEnospc => errno == Errno::ENOSPC,
-        }
-    }
 }
 
 /// What a disk's faults are at one moment, but for its rules.
