@@ -14,6 +14,7 @@ mod fault_engine;
 mod faults;
 mod file_systems;
 mod full_host;
+mod held;
 mod lifecycle;
 mod mirror;
 mod verified;
