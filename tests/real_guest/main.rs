@@ -16,6 +16,7 @@ mod file_systems;
 mod full_host;
 mod held;
 mod lifecycle;
+mod migration;
 mod mirror;
 mod verified;
 
