@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::lifecycle::{CHECK_KEEPSAKE, MAKE_KEEPSAKE, WRITE_ON, plug, unplug};
 use crate::support::daemon::{Daemon, counter, set_state};
 use crate::support::operator::Operator;
 use crate::support::vm::{Image, Machine, Vm, reconnect};
 use crate::verified::{GuestLoad, end_right};
-use crate::{directory, times};
+use crate::{directory, times, wait_for_writes, wait_until};
 
 /// Disks of the guest, each with a daemon of its own. QEMU 7.2 waits a second until it connects
 /// again, so that only many at a time come to many kills.
@@ -49,6 +50,13 @@ impl Mortal {
         mortal
     }
 
+    /// Its next life begins.
+    fn start_again(&mut self) {
+        self.daemon.start_again();
+        self.operator = self.daemon.operator();
+        self.slow_down();
+    }
+
     /// Let most requests take their time, each its own: so there are always many on their way, and
     /// they end in another order than they came.
     fn slow_down(&mut self) {
@@ -70,9 +78,8 @@ impl Mortal {
             return self.look();
         };
         if next <= Instant::now() {
-            self.daemon.kill_and_start_again();
-            self.operator = self.daemon.operator();
-            self.slow_down();
+            self.daemon.kill();
+            self.start_again();
             self.kills += 1;
             self.next = None;
             self.since = Instant::now();
@@ -171,4 +178,74 @@ fn a_guest_at_work_does_not_notice_that_its_daemons_are_killed() {
     );
     assert!(resubmitted > u64::from(kills), "the log of requests in flight was of use");
     assert_eq!(vm.run("dmesg | grep 'I/O error'").output, "");
+}
+
+/// The device itself comes and goes: what a driver had in flight then is nobody's any more.
+#[test]
+fn reboots_plugging_and_a_killed_qemu_between_two_lives_of_the_daemon() {
+    let Some(image) = Image::for_story("reboot, plug and kill QEMU while the daemon dies") else {
+        return;
+    };
+    let mut disk = Mortal::new(64 << 20);
+    let machine =
+        Machine::new().cpus(2).with(&["-device", "pcie-root-port,id=port0,chassis=1,slot=1"]);
+    let mut vm = machine.boot(&image);
+    plug(&mut vm, &disk.daemon);
+    vm.must(MAKE_KEEPSAKE);
+
+    // The daemon dies, and then the guest starts anew: in its next life, or before that begins.
+    for resets_first in [false, true] {
+        vm.must(WRITE_ON);
+        wait_for_writes(&mut disk.operator, "disk0", 50);
+        disk.daemon.kill();
+        if resets_first {
+            vm.qemu.must("system_reset", json!({}));
+        }
+        disk.start_again();
+        if !resets_first {
+            wait_until("QEMU has connected again", || disk.answered() >= ANSWERED_MIN);
+            vm.start("reboot -f");
+        }
+        vm.wait_until_up();
+        vm.must(CHECK_KEEPSAKE);
+        vm.must("mount -t ext4 /dev/vda /mnt");
+    }
+
+    // Unplugged with requests on their way, some of them done again for an earlier daemon.
+    vm.must("umount /mnt; mknod /tmp/disk b $(sed 's/:/ /' /sys/block/vda/dev)");
+    vm.must(
+        "for n in 1 2 3 4 5 6 7 8; do
+            (until [ -e /tmp/enough ]; do dd if=/tmp/disk of=/dev/null bs=64k iflag=direct; done) &
+        done >/dev/null 2>&1",
+    );
+    wait_until("the guest reads", || disk.answered() >= ANSWERED_MIN);
+    disk.daemon.kill();
+    disk.start_again();
+    wait_until("QEMU has connected again", || disk.answered() >= ANSWERED_MIN);
+    unplug(&mut vm);
+    vm.must("touch /tmp/enough");
+    plug(&mut vm, &disk.daemon);
+    vm.must(CHECK_KEEPSAKE);
+
+    // QEMU is killed while requests are held, and the daemon before the next QEMU comes.
+    vm.must("mount -t ext4 /dev/vda /mnt");
+    vm.must(WRITE_ON);
+    wait_for_writes(&mut disk.operator, "disk0", 50);
+    set_state(&mut disk.operator, "disk0", "hang");
+    wait_until("requests are held", || {
+        let held = disk.operator.must("query-block-fault-held", json!({ "id": "disk0" }));
+        held.as_array().is_some_and(|held| !held.is_empty())
+    });
+    vm.kill();
+    disk.daemon.kill();
+    disk.start_again();
+    let mut vm = machine.boot(&image);
+    plug(&mut vm, &disk.daemon);
+    vm.must(CHECK_KEEPSAKE);
+    let load = GuestLoad::start(&mut vm, "/dev/vda", "blocks=1024");
+    wait_for_writes(&mut disk.operator, "disk0", 200);
+    let all = end_right(&mut vm, &[load]);
+    let resubmitted = disk.resubmitted();
+    eprintln!("E-10: {all}; {resubmitted} requests done again; 0 lost, stale, torn, wrong, hung");
+    assert!(resubmitted > 0, "the log of requests in flight was of use");
 }
