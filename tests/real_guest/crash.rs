@@ -152,7 +152,7 @@ fn a_guest_at_work_does_not_notice_that_its_daemons_are_killed() {
     let (file_system, raw) = names.split_last().expect("a disk");
     let mut loads = vec![start_file_system(&mut vm, file_system, 512)];
     for (seed, name) in (1..).zip(raw) {
-        let options = format!("seed={seed} blocks=1024 threads=16");
+        let options = format!("seed={seed} blocks=512 threads=16");
         loads.push(GuestLoad::start(&mut vm, &format!("/dev/{name}"), &options));
     }
 

@@ -183,6 +183,7 @@ fn whatever_holds_requests_qemu_stops_saves_resets_and_quits_at_once() {
     start_loads(&mut vm);
     holders.hold();
     holders.wait_held(&mut vm);
+    // QEMU itself takes nearly half a second for it, without any disk.
     timed(&mut vm, "system_reset", json!({}));
     holders.release();
     vm.wait_until_up();
