@@ -6,20 +6,20 @@ use serde_json::{Value, json};
 
 use crate::support::daemon::{Daemon, counter};
 use crate::support::operator::Operator;
-use crate::support::vm::{Image, Machine, Vm};
+use crate::support::vm::{Image, Machine, Vm, reconnect};
 use crate::{directory, wait_for_writes, wait_until};
 
 /// A file system with a file that is on the disk for good, its sum beside it.
-const MAKE_KEEPSAKE: &str = "mkfs.ext4 -qF /dev/vda; mount -t ext4 /dev/vda /mnt
+pub(crate) const MAKE_KEEPSAKE: &str = "mkfs.ext4 -qF /dev/vda; mount -t ext4 /dev/vda /mnt
     dd if=/dev/urandom of=/mnt/keep bs=1M count=8
     cd /mnt; md5sum keep >sum; sync";
 
 /// Write to the file system without end.
-const WRITE_ON: &str = "(while :; do dd if=/dev/urandom of=/mnt/load bs=64k count=64 conv=fsync; done) \
+pub(crate) const WRITE_ON: &str = "(while :; do dd if=/dev/urandom of=/mnt/load bs=64k count=64 conv=fsync; done) \
     >/dev/null 2>&1 &";
 
 /// After a crash: the journal is replayed, the file system is clean, the file is there.
-const CHECK_KEEPSAKE: &str = "mount -t ext4 /dev/vda /mnt
+pub(crate) const CHECK_KEEPSAKE: &str = "mount -t ext4 /dev/vda /mnt
     cd /mnt; md5sum -c sum; cd /
     umount /mnt; e2fsck -fn /dev/vda";
 
@@ -77,9 +77,13 @@ fn a_disk_is_unplugged_and_plugged_while_the_guest_runs() {
     vm.must("dd if=/dev/vda of=/dev/null bs=1M count=4 iflag=direct");
 }
 
-fn plug(vm: &mut Vm, daemon: &Daemon) {
+/// Plug the daemon's disk into `port0` as `/dev/vda`; QEMU connects again if it loses the daemon.
+pub(crate) fn plug(vm: &mut Vm, daemon: &Daemon) {
     let address = json!({ "type": "unix", "data": { "path": daemon.socket("disk0") } });
-    let backend = json!({ "type": "socket", "data": { "addr": address, "server": false } });
+    let mut socket = json!({ "addr": address, "server": false });
+    let (option, value) = reconnect().trim_start_matches(',').split_once('=').expect("an option");
+    socket[option] = json!(value.parse::<u32>().expect("a number"));
+    let backend = json!({ "type": "socket", "data": socket });
     vm.qemu.must("chardev-add", json!({ "id": "plugged", "backend": backend }));
     vm.qemu.must(
         "device_add",
@@ -88,7 +92,7 @@ fn plug(vm: &mut Vm, daemon: &Daemon) {
     vm.must("n=0; until [ -b /dev/vda ]; do sleep 0.1; n=$((n + 1)); [ $n -lt 600 ]; done");
 }
 
-fn unplug(vm: &mut Vm) {
+pub(crate) fn unplug(vm: &mut Vm) {
     // The guest may be busy with the last change of the slot; it is then asked again.
     wait_until("the guest gives the disk up", || {
         let _ = vm.qemu.execute("device_del", json!({ "id": "vd0" }));
@@ -188,7 +192,7 @@ fn a_killed_qemu_is_followed_by_another_one() {
     vm.must(CHECK_KEEPSAKE);
 }
 
-fn is_connected(operator: &mut Operator) -> bool {
+pub(crate) fn is_connected(operator: &mut Operator) -> bool {
     let exports = operator.must("query-block-exports", json!({}));
     exports[0]["connected"].as_bool().expect("whether a front end is connected")
 }
@@ -201,7 +205,7 @@ fn a_daemon_that_comes_back_is_found_again_by_a_qemu_that_reconnects() {
     std::fs::File::create(&file).and_then(|file| file.set_len(64 << 20)).expect("an image");
     let mut daemon =
         Daemon::start(directory.path(), &["--blk-file", file.to_str().expect("a UTF-8 path")]);
-    let mut vm = Machine::new().disk_with(&daemon.socket("disk0"), ",reconnect=1", "").boot(&image);
+    let mut vm = Machine::new().disk_with(&daemon.socket("disk0"), reconnect(), "").boot(&image);
     vm.must(MAKE_KEEPSAKE);
 
     for _ in 0..3 {

@@ -5,16 +5,24 @@
 #[path = "../support"]
 mod support {
     pub mod daemon;
+    /// Compiled by guest-image for the guest; here only so that formatter and linter see it.
+    #[path = "guest-load.rs"]
+    #[allow(dead_code, reason = "a program of its own")]
+    mod guest_load;
     pub mod operator;
     pub mod vm;
 }
 
+mod crash;
 mod fault_engine;
 mod faults;
 mod file_systems;
 mod full_host;
+mod held;
 mod lifecycle;
+mod migration;
 mod mirror;
+mod verified;
 
 use std::time::{Duration, Instant};
 
@@ -23,6 +31,11 @@ use support::operator::Operator;
 
 /// Longest wait for something to come about; far beyond what it needs on a busy machine.
 const WAIT: Duration = Duration::from_secs(120);
+
+/// A short number, or the one that the figures were measured with.
+fn times(short: u32, long: u32) -> u32 {
+    if std::env::var_os("BLKFAULT_LONG").is_some_and(|value| value == "1") { long } else { short }
+}
 
 /// A directory for sockets and images.
 fn directory() -> tempfile::TempDir {

@@ -6,13 +6,16 @@
 
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each test binary uses a part")]
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::daemon::tail;
@@ -21,6 +24,10 @@ use super::operator::Operator;
 /// Longest that a boot or a script may take. Without KVM and on a busy machine a boot may well take
 /// twenty seconds.
 const WAIT: Duration = Duration::from_secs(240);
+
+/// The guest's memory: 256 MiB and two pages. Of memory in whole pieces of 256 KiB, QEMU before 9.0
+/// forgets without KVM what the guest writes while it migrates, whatever its disk is.
+const MEMORY: &str = "262152k";
 
 /// What the guest boots.
 #[derive(Debug, Clone)]
@@ -48,6 +55,25 @@ impl Image {
         let found = fs::read_to_string(self.directory.join("accel"));
         found.expect("a guest made by guest-image").trim().to_owned()
     }
+}
+
+/// The QEMU that runs the guests: the one named by `BLKFAULT_QEMU`, or the one that is installed.
+fn program() -> OsString {
+    std::env::var_os("BLKFAULT_QEMU").unwrap_or_else(|| "qemu-system-x86_64".into())
+}
+
+/// Options of a disk's character device by which QEMU connects again, as soon as it can: since 9.2
+/// it counts in milliseconds.
+pub fn reconnect() -> &'static str {
+    static MILLISECONDS: OnceLock<bool> = OnceLock::new();
+    let asks = || {
+        let output = Command::new(program()).arg("--version").output().expect("QEMU's version");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let numbers = said.split_whitespace().nth(3).unwrap_or_default();
+        let mut numbers = numbers.split('.').map(|number| number.parse::<u32>().expect("a number"));
+        (numbers.next(), numbers.next()) >= (Some(9), Some(2))
+    };
+    if *MILLISECONDS.get_or_init(asks) { ",reconnect-ms=50" } else { ",reconnect=1" }
 }
 
 /// Say that a story is not told. The test harness does not keep this from the reader.
@@ -107,6 +133,11 @@ impl Machine {
         vm
     }
 
+    /// Start it to be the destination of a guest that migrates from a machine built like it.
+    pub fn wait_for_guest(&self, image: &Image) -> Vm {
+        self.clone().with(&["-incoming", "defer"]).start(image)
+    }
+
     fn start(&self, image: &Image) -> Vm {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let at = |name: &str| directory.path().join(name);
@@ -129,11 +160,12 @@ impl Machine {
         let socket = |id: &str| format!("socket,id={id},path={}", directory.join(id).display());
         let console = directory.join("console");
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
+        command.args(["--pdeathsig", "KILL"]).arg(program());
         command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
         command.args(["-M", "q35,memory-backend=mem", "-accel", &image.accelerator()]);
-        command.args(["-cpu", "max", "-smp", &self.cpus.to_string(), "-m", "256"]);
-        command.args(["-object", "memory-backend-memfd,id=mem,size=256M,share=on"]);
+        command.args(["-cpu", "max", "-smp", &self.cpus.to_string(), "-m", MEMORY]);
+        let memory = format!("memory-backend-memfd,id=mem,size={MEMORY},share=on");
+        command.args(["-object", &memory]);
         command.arg("-kernel").arg(image.directory.join("kernel"));
         command.arg("-initrd").arg(image.directory.join("initrd"));
         command.args(["-append", "console=ttyS0 quiet panic=-1 no_timer_check"]);
@@ -274,6 +306,53 @@ impl Vm {
         line.trim_end().to_owned()
     }
 
+    /// Move the guest, while it runs, to a machine that waits for it; call `meanwhile` again and again
+    /// until it is there. What QEMU says of the migration. No script may run.
+    pub fn migrate_to(&mut self, other: &mut Self, mut meanwhile: impl FnMut()) -> Value {
+        let socket = format!("unix:{}", other.process.directory.path().join("guest").display());
+        other.qemu.must("migrate-incoming", json!({ "uri": socket }));
+        self.qemu.must("migrate", json!({ "uri": socket }));
+        let deadline = Instant::now() + WAIT;
+        loop {
+            meanwhile();
+            let told = self.qemu.must("query-migrate", json!({}));
+            match told["status"].as_str() {
+                Some("completed") => break self.has_moved_to(other, told),
+                Some("failed" | "cancelled") | None => panic!("migration: {told}"),
+                Some(_) => assert!(Instant::now() < deadline, "migration does not end: {told}"),
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// The source is through; the destination goes on in a moment.
+    fn has_moved_to(&self, other: &mut Self, told: Value) -> Value {
+        let deadline = Instant::now() + WAIT;
+        while other.qemu.must("query-status", json!({}))["status"] != "running" {
+            assert!(Instant::now() < deadline, "the guest does not go on where it went");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        other.transcript = format!("{}(migrated)\n", self.transcript);
+        told
+    }
+
+    /// QEMU's process.
+    pub fn id(&self) -> u32 {
+        self.process.child.id()
+    }
+
+    /// Wait until QEMU has ended, as it was told to.
+    pub fn wait_ended(mut self) -> ExitStatus {
+        let deadline = Instant::now() + WAIT;
+        loop {
+            if let Some(status) = self.process.ended() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "QEMU does not end");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// What the kernel has said on its console.
     pub fn kernel_log(&self) -> String {
         self.process.said("console")
@@ -288,14 +367,7 @@ impl Vm {
     /// Switch the guest off and wait until QEMU has ended by itself.
     pub fn power_off(mut self) -> ExitStatus {
         self.start("poweroff -f");
-        let deadline = Instant::now() + WAIT;
-        loop {
-            if let Some(status) = self.process.ended() {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "the guest does not go off");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        self.wait_ended()
     }
 }
 
