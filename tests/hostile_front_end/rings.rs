@@ -256,15 +256,16 @@ pub(crate) fn reset(stage: &Stage) {
         (0..4).for_each(|slot| queue.start(slot, kind::IN, 0, SECTOR as u32));
         queue.kick();
         stage.node.wait_held(4);
-        let used = queue.used_index_in_memory();
-        std::thread::scope(|scope| {
+        let used = std::thread::scope(|scope| {
             scope.spawn(|| {
+                // Before the reset, or in the middle of it.
                 std::thread::sleep(Duration::from_millis(1));
                 stage.node.open();
             });
             front.wire.send(request, FLAG_NEED_REPLY, &[], &[]).unwrap();
             let answer = front.wire.receive(Duration::from_secs(20)).unwrap();
             assert_eq!(answer.body, [0; 8], "{request}");
+            queue.used_index_in_memory()
         });
         assert_eq!(queue.used_index_in_memory(), used, "a ring that was reset is not written");
         queue.reset(0);
