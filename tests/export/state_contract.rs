@@ -1,6 +1,6 @@
 //! The state contract, told of the whole daemon: a state holds from its reply on.
 //!
-//! `BLKFAULT_LONG=1` makes 100,000 toggles of it, faster than a thousand a second on an optimised build.
+//! `BLKFAULT_LONG=1` makes 100,000 toggles of it, about a thousand a second on an optimised build.
 
 use std::collections::HashMap;
 use std::fs::File;
