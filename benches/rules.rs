@@ -124,8 +124,11 @@ impl Rig {
         let socket = serve(&mut operator, directory.path(), image, blkdebug);
         if setup.dialect == Dialect::Native {
             let add = |rule: &Value| json!({ "type": "rule-add", "rule": rule });
-            let actions: Vec<Value> = setup.rules.iter().map(add).collect();
-            operator.must("block-fault-transaction", json!({ "id": "bench", "actions": actions }));
+            for rules in setup.rules.chunks(500) {
+                let actions: Vec<Value> = rules.iter().map(add).collect();
+                let arguments = json!({ "id": "bench", "actions": actions });
+                operator.must("block-fault-transaction", arguments);
+            }
         }
         let process_id = daemon.id();
         Self::connect(&socket, process_id, Program::Ours { _daemon: daemon }, directory)
@@ -171,7 +174,12 @@ fn serve(operator: &mut Operator, directory: &Path, image: &Path, rules: &[Value
     let file = json!({ "driver": "file", "filename": image, "locking": "off" });
     let file = match rules {
         [] => file,
-        rules => json!({ "driver": "blkdebug", "image": file, "inject-error": rules }),
+        rules => {
+            // In a file, because a command cannot be so long.
+            let config = directory.join("rules");
+            std::fs::write(&config, rules.iter().map(section).collect::<String>()).expect("a file");
+            json!({ "driver": "blkdebug", "image": file, "config": config })
+        }
     };
     operator.must("blockdev-add", json!({ "driver": "raw", "node-name": "node", "file": file }));
     let address = json!({ "type": "unix", "path": socket });
@@ -181,6 +189,16 @@ fn serve(operator: &mut Operator, directory: &Path, image: &Path, rules: &[Value
                 "addr": address }),
     );
     socket
+}
+
+/// A rule as blkdebug's file has it.
+fn section(rule: &Value) -> String {
+    let fields = rule.as_object().expect("an object").iter();
+    let lines = fields.map(|(key, value)| match value.as_str() {
+        Some(text) => format!("{key} = \"{text}\"\n"),
+        None => format!("{key} = \"{value}\"\n"),
+    });
+    format!("[inject-error]\n{}", lines.collect::<String>())
 }
 
 /// Read at random for so long: how many reads, and how long it really took.

@@ -308,15 +308,21 @@ fn values_as_deep_as_qemu_allows_pass_through_and_deeper_ones_are_refused() {
 }
 
 #[test]
-fn a_large_id_comes_back_whole() {
+fn a_large_id_comes_back_whole_and_a_larger_one_is_refused() {
     let monitor = TestMonitor::start();
-    let id = "é".repeat(1 << 20);
     let mut client = monitor.client();
-    let sender = client.stream.try_clone().unwrap();
-    let command = format!("{{'execute': 'query-block', 'id': '{id}'}}");
-    let sending = std::thread::spawn(move || (&sender).write_all(command.as_bytes()).unwrap());
-    assert_eq!(client.message()["id"], Value::from(id));
-    sending.join().unwrap();
+    // Six bytes each on the wire, and the quotes.
+    let characters = (65_536 - 2) / 6;
+    let ask = |client: &mut RawClient<UnixStream>, id: &str| {
+        client.ask(&format!("{{'execute': 'query-block', 'id': '{id}'}}"))
+    };
+    let id = "é".repeat(characters);
+    assert_eq!(ask(&mut client, &id)["id"], Value::from(id));
+    let refused = ask(&mut client, &"é".repeat(characters + 1));
+    assert_eq!(refused["error"]["class"], "GenericError");
+    let text = "QMP input member 'id' takes more than 65536 bytes to repeat";
+    assert_eq!((&refused["error"]["desc"], refused.get("id")), (&json!(text), None));
+    assert!(ask(&mut client, "1")["return"].is_array());
 }
 
 fn descriptors() -> usize {

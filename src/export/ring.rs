@@ -122,7 +122,7 @@ impl Ring {
             index: setup.index,
             indirect: setup.indirect,
             call: None,
-            err,
+            err: None,
             unannounced: false,
             broken: None,
             misplaced: false,
@@ -130,6 +130,7 @@ impl Ring {
             log,
         };
         ring.set_call(call);
+        ring.set_err(err);
         Ok((ring, recovered))
     }
 
@@ -149,13 +150,9 @@ impl Ring {
     }
 
     /// Use another call descriptor from now on, and tell it at once what it may have missed.
-    ///
-    /// The description is shared with the front end. It is made non-blocking because a full
-    /// counter must never stop a worker.
     pub(super) fn set_call(&mut self, call: Option<File>) {
         if let Some(call) = &call {
-            let flags = rustix::fs::fcntl_getfl(call);
-            let _ = flags.and_then(|flags| rustix::fs::fcntl_setfl(call, flags | OFlags::NONBLOCK));
+            never_wait_for(call);
             signal(call);
         }
         self.call = call;
@@ -163,6 +160,7 @@ impl Ring {
 
     /// Use another error descriptor from now on.
     pub(super) fn set_err(&mut self, err: Option<File>) {
+        err.as_ref().map(never_wait_for);
         self.err = err;
     }
 
@@ -292,6 +290,19 @@ impl Ring {
             self.err.as_ref().map(signal);
         }
     }
+}
+
+/// See that no worker ever waits in a write to a front end's descriptor that is full. Its description
+/// is shared with the front end, who can undo this: see [`let_writers_go`].
+fn never_wait_for(eventfd: &File) {
+    let flags = rustix::fs::fcntl_getfl(eventfd);
+    let _ = flags.and_then(|flags| rustix::fs::fcntl_setfl(eventfd, flags | OFlags::NONBLOCK));
+}
+
+/// Make room in an eventfd, so that a worker goes on who waits in a write to it.
+pub(super) fn let_writers_go(eventfd: &File) {
+    never_wait_for(eventfd);
+    let _ = rustix::io::read(eventfd, &mut [0; 8]);
 }
 
 /// Add one to an eventfd. A full counter needs no more, and a peer's odd descriptor is its own.

@@ -31,7 +31,7 @@ use super::inflight::{self, QueueLog, Region, Shape};
 use super::mapping::Sharer;
 use super::memory::{MEMORY_SLOTS_MAX, MemoryTable};
 use super::patience::Patience;
-use super::ring::RingSetup;
+use super::ring::{RingSetup, let_writers_go};
 use super::worker::WorkerSetup;
 
 /// What the front end has said about one queue.
@@ -46,6 +46,14 @@ struct Vring {
     err: Option<File>,
     /// Present while the ring is started.
     worker: Option<Worker>,
+}
+
+impl Vring {
+    /// A worker that does not end may be waiting in a write to a descriptor that the front end filled
+    /// and made blocking again. Let it go, or it would be there for the next front end too.
+    fn let_worker_go(&self) {
+        [&self.call, &self.err].into_iter().flatten().for_each(let_writers_go);
+    }
 }
 
 /// One front end's session with one disk.
@@ -178,7 +186,11 @@ impl Session {
         let Some(worker) = vring.worker.take() else {
             return Ok(());
         };
-        let stopped = worker.stop(End::Drain, patience).map_err(Error::ReqHandlerError)?;
+        let stopped = worker.stop(End::Drain, patience);
+        if stopped.is_err() {
+            vring.let_worker_go();
+        }
+        let stopped = stopped.map_err(Error::ReqHandlerError)?;
         vring.next_avail = stopped.next_avail;
         if stopped.is_stuck {
             self.stuck_since.get_or_insert(now);
@@ -193,9 +205,11 @@ impl Session {
         for worker in self.vrings.iter().filter_map(|vring| vring.worker.as_ref()) {
             worker.end(End::Abandon, patience);
         }
-        for worker in self.vrings.iter_mut().filter_map(|vring| vring.worker.take()) {
-            if let Err(error) = worker.ended(patience) {
+        for vring in &mut self.vrings {
+            let ended = vring.worker.take().map(|worker| worker.ended(patience));
+            if let Some(Err(error)) = ended {
                 log::error!("disk {}: {error}", self.disk.options.id);
+                vring.let_worker_go();
             }
         }
     }

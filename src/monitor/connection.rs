@@ -1,9 +1,9 @@
 //! One client: its socket, its session, and what it has not read yet.
 //!
 //! Knows: when to read, when to write, and when a client has had enough patience. Must not know:
-//! other clients. Invariant: what waits for a client is bounded: at [`Connection::STALL_BYTES`] it
-//! hears of no more events and is read no further, and beyond [`Connection::OUTPUT_BYTES_MAX`] it
-//! is dropped.
+//! other clients, but that they share memory. Invariant: what waits for a client is bounded: at
+//! [`Connection::STALL_BYTES`] it hears of no more events and is read no further, earlier when other
+//! clients do not read either, and beyond [`Connection::OUTPUT_BYTES_MAX`] it is dropped.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,7 +12,8 @@ use std::sync::Arc;
 use rustix::event::epoll::EventFlags;
 use serde_json::Value;
 
-use super::framing::Framer;
+use super::budget::{Budget, Share};
+use super::framing::{Framer, Limits};
 use super::message;
 use super::session::{Call, Lookup, Session, Step};
 use super::token::Token;
@@ -38,6 +39,20 @@ pub(super) enum Progress {
     Run(Call),
 }
 
+/// The memory that all clients share.
+#[derive(Debug)]
+pub(super) struct Memory {
+    inputs: Budget,
+    outputs: Budget,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        let inputs = Budget::new(Limits::ALL_CLIENTS_BYTES);
+        Self { inputs, outputs: Budget::new(Connection::ALL_OUTPUT_BYTES) }
+    }
+}
+
 /// A client.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -46,6 +61,10 @@ pub(super) struct Connection {
     /// Bytes to be sent, from `output_sent` on.
     output: Vec<u8>,
     output_sent: usize,
+    /// What they take of the memory for all clients.
+    output_share: Share,
+    /// All clients' output.
+    outputs: Budget,
     /// Events that this client did not hear of because it does not read.
     events_lost: u64,
     /// Whether it will send no more.
@@ -56,14 +75,23 @@ pub(super) struct Connection {
 
 impl Connection {
     const STALL_BYTES: usize = 1 << 20;
+    /// While so much waits for all clients together, whoever has not read everything must read first.
+    const ALL_OUTPUT_BYTES: usize = 2 << 20;
     const OUTPUT_BYTES_MAX: usize = 16 << 20;
-    const READ_BYTES: usize = 16 << 10;
+    const READ_BYTES: usize = 8 << 10;
 
-    pub(super) fn new(stream: Stream, token: Option<Arc<Token>>, greeting: &Value) -> Self {
+    pub(super) fn new(
+        stream: Stream,
+        token: Option<Arc<Token>>,
+        greeting: &Value,
+        memory: &Memory,
+    ) -> Self {
         Self {
             stream,
-            session: Session::new(Framer::default(), token),
+            session: Session::new(Framer::sharing(Limits::OURS, &memory.inputs), token),
             output: message::to_line(greeting),
+            output_share: Share::of(&memory.outputs),
+            outputs: memory.outputs.clone(),
             output_sent: 0,
             events_lost: 0,
             input_ended: false,
@@ -103,19 +131,21 @@ impl Connection {
         }
         match self.session.poll(lookup) {
             None => Ok(Progress::Nothing),
-            Some(Step::Send(message)) => self.send(&message).map(|()| Progress::Answered),
+            Some(Step::Send(message)) => {
+                self.send(message::to_line(&message)).map(|()| Progress::Answered)
+            }
             Some(Step::HangUp(why)) => Err(Ended::Dropped(why.to_owned())),
             Some(Step::TurnAway(message)) => {
                 // As much as the socket takes now; nothing waits for such a client.
-                let _ = self.send(&message).and_then(|()| self.write());
+                let _ = self.send(message::to_line(&message)).and_then(|()| self.write());
                 Err(Ended::Dropped("it did not tell the token".to_owned()))
             }
             Some(Step::Run(call)) => Ok(Progress::Run(call)),
         }
     }
 
-    /// A command of this client is answered.
-    pub(super) fn answered(&mut self, answer: &Value, in_band: bool) -> Result<(), Ended> {
+    /// A command of this client is answered by this line.
+    pub(super) fn answered(&mut self, answer: Vec<u8>, in_band: bool) -> Result<(), Ended> {
         if in_band {
             self.session.answered();
         }
@@ -132,10 +162,17 @@ impl Connection {
             return;
         }
         self.output.extend_from_slice(line);
+        self.output_share.set(self.waiting_bytes());
     }
 
     /// Write what the socket takes.
     pub(super) fn write(&mut self) -> Result<(), Ended> {
+        let written = self.write_on();
+        self.output_share.set(self.waiting_bytes());
+        written
+    }
+
+    fn write_on(&mut self) -> Result<(), Ended> {
         while let Some(waiting @ [_, ..]) = self.output.get(self.output_sent..) {
             match self.stream.write(waiting) {
                 Ok(0) => return Err(Ended::Gone),
@@ -166,21 +203,26 @@ impl Connection {
 
     /// Whether so much waits that the client must read before it is served any further.
     pub(super) fn is_stalled(&self) -> bool {
-        self.waiting_bytes() >= Self::STALL_BYTES
+        let waiting = self.waiting_bytes();
+        waiting >= Self::STALL_BYTES || (waiting > 0 && self.outputs.is_spent())
     }
 
     fn wants_input(&self) -> bool {
         !self.input_ended && self.session.wants_input()
     }
 
-    fn send(&mut self, message: &Value) -> Result<(), Ended> {
+    fn send(&mut self, line: Vec<u8>) -> Result<(), Ended> {
         let waiting = self.waiting_bytes();
         if waiting > Self::OUTPUT_BYTES_MAX {
             return Err(Ended::Dropped(format!("it left {waiting} bytes of answers unread")));
         }
         self.output.drain(..self.output_sent);
         self.output_sent = 0;
-        self.output.extend(message::to_line(message));
+        match self.output.is_empty() {
+            true => self.output = line,
+            false => self.output.extend(line),
+        }
+        self.output_share.set(self.waiting_bytes());
         Ok(())
     }
 }

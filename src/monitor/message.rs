@@ -54,7 +54,29 @@ pub fn to_line(message: &Value) -> Vec<u8> {
         return Vec::new();
     }
     line.extend_from_slice(b"\r\n");
+    // It may wait for long.
+    line.shrink_to_fit();
     line
+}
+
+/// Whether a value is no longer than this on the wire.
+pub(super) fn fits(value: &Value, bytes_max: usize) -> bool {
+    let left = Left(bytes_max);
+    value.serialize(&mut Serializer::with_formatter(left, Wire)).is_ok()
+}
+
+/// Counts what is written, and takes no more than this.
+struct Left(usize);
+
+impl io::Write for Left {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 = self.0.checked_sub(bytes.len()).ok_or(io::ErrorKind::StorageFull)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// QEMU's spelling of JSON (qobject/json-writer.c).
@@ -142,6 +164,14 @@ mod tests {
         let expected =
             r#""\u00E9\uD83D\uDE00\u007F\u001F\u0000\b\f\n\r\t\"\\/'""#.to_owned() + "\r\n";
         assert_eq!(line(&message), expected);
+    }
+
+    #[test]
+    fn what_fits_is_as_long_as_it_is_on_the_wire() {
+        for value in [json!("é😀\n"), json!([1, { "a": [] }]), json!(null)] {
+            let bytes = to_line(&value).len() - 2;
+            assert!(fits(&value, bytes) && !fits(&value, bytes - 1), "{value}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@
 //! only stops sending (`shutdown(SHUT_WR)`) gets all its answers.
 
 mod address;
+mod budget;
 mod connection;
 pub mod framing;
 mod listener;

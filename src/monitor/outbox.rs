@@ -15,6 +15,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use rustix::event::{EventfdFlags, eventfd};
 use serde_json::Value;
 
+use super::message;
 use super::throttle::{Event, Throttle};
 use crate::qapi::QmpError;
 
@@ -33,8 +34,9 @@ pub(super) struct Answer {
     pub(super) client: u64,
     /// Whether the client's next in-band command may begin now.
     pub(super) in_band: bool,
-    pub(super) id: Option<Value>,
-    pub(super) result: Result<Value, QmpError>,
+    /// As it goes on the wire: shorter than the value it is made of, and made where others do not wait
+    /// for it.
+    pub(super) line: Vec<u8>,
 }
 
 /// The way to the writing thread.
@@ -214,7 +216,8 @@ impl Reply {
     fn answer(&mut self, result: Result<Value, QmpError>) {
         self.sent = true;
         let (client, in_band, id) = (self.client, self.in_band, self.id.take());
-        self.outbox.answer(Answer { client, in_band, id, result });
+        let line = message::to_line(&message::response(result, id));
+        self.outbox.answer(Answer { client, in_band, line });
     }
 }
 
@@ -306,7 +309,9 @@ mod tests {
             .output
             .iter()
             .map(|output| match output {
-                Output::Answer(answer) => (answer.client, answer.in_band, answer.result.is_ok()),
+                Output::Answer(Answer { client, in_band, line }) => {
+                    (*client, *in_band, line == b"{\"return\": {}}\r\n")
+                }
                 Output::Event(event) => panic!("{event:?}"),
             })
             .collect();

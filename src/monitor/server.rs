@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll::{CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{Timespec, epoll};
 
-use super::connection::{Connection, Ended, Progress};
+use super::connection::{Connection, Ended, Memory, Progress};
 use super::listener::{Client, Listener};
 use super::log_limit::LogLimit;
 use super::outbox::{Mail, Outbox, Output, Reply};
@@ -36,7 +36,10 @@ pub(super) struct Server {
     listeners: Vec<Listener>,
     /// By token, which is never used again.
     clients: BTreeMap<u64, Connection>,
+    memory: Memory,
     next_token: u64,
+    /// Clients that found no room since one found some: they may come as fast as they like.
+    refused: u64,
     /// Clients with whose session to go on.
     due: BTreeSet<u64>,
     /// When to accept again after the host had no descriptor left.
@@ -84,7 +87,9 @@ impl Server {
             epoll,
             listeners,
             clients: BTreeMap::new(),
+            memory: Memory::default(),
             next_token,
+            refused: 0,
             due: BTreeSet::new(),
             accept_again: None,
             look_again: None,
@@ -232,16 +237,27 @@ impl Server {
     fn welcome(&mut self, Client { mut stream, token: secret }: Client) {
         self.make_room();
         if self.clients.len() >= CLIENTS_MAX {
-            self.tell(&format!("monitor client refused: {CLIENTS_MAX} are connected"));
+            if self.refused == 0 {
+                log::warn!("monitor clients are refused: {CLIENTS_MAX} are connected");
+            }
+            self.refused += 1;
             let error = QmpError::generic(format!("Too many clients: {CLIENTS_MAX} are connected"));
             // The buffer of a new socket takes a line; if not, the client has gone.
             let _ = stream.write(&message::to_line(&message::response(Err(error), None)));
             return;
         }
+        match mem::take(&mut self.refused) {
+            0 => {}
+            refused => log::warn!("{refused} monitor clients were refused; there is room again"),
+        }
         let token = self.next_token;
         self.next_token += 1;
-        let connection =
-            Connection::new(stream, secret, &message::greeting(self.shared.executor.version()));
+        let connection = Connection::new(
+            stream,
+            secret,
+            &message::greeting(self.shared.executor.version()),
+            &self.memory,
+        );
         let data = EventData::new_u64(token);
         if let Err(error) = epoll::add(&self.epoll, &connection, data, EventFlags::empty()) {
             log::error!("monitor: epoll_ctl: {error}");
@@ -291,10 +307,8 @@ impl Server {
         for output in mail.output {
             match output {
                 Output::Answer(answer) => {
-                    let (token, in_band) = (answer.client, answer.in_band);
-                    let answer = message::response(answer.result, answer.id);
-                    self.serve(token, |connection| {
-                        connection.answered(&answer, in_band)?;
+                    self.serve(answer.client, |connection| {
+                        connection.answered(answer.line, answer.in_band)?;
                         connection.write()
                     });
                 }

@@ -1,9 +1,11 @@
 //! The state contract, told of the whole daemon: a state holds from its reply on.
+//!
+//! `BLKFAULT_LONG=1` makes 100,000 toggles of it, about a thousand a second on an optimised build.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -14,7 +16,27 @@ use crate::support::front::{Finished, Front, Queue, SECTOR, Status, feature, kin
 const QUEUES: u16 = 4;
 /// Requests of a queue at once: half of them write, each to a sector of its own.
 const DEPTH: u16 = 16;
-const TOGGLES: u64 = 600;
+
+/// How often the state changes, and how long each lasts, at least and at most.
+struct Pace {
+    toggles: u64,
+    pause_us: u64,
+    more_us: u64,
+}
+
+impl Pace {
+    fn chosen() -> Self {
+        match std::env::var_os("BLKFAULT_LONG") {
+            Some(_) => Self { toggles: 100_000, pause_us: 200, more_us: 100 },
+            None => Self { toggles: 600, pause_us: 1000, more_us: 300 },
+        }
+    }
+
+    /// Long enough for whole batches in one state, short enough for many to meet two.
+    fn pause(&self, toggle: u64) -> Duration {
+        Duration::from_micros(self.pause_us + toggle % 7 * self.more_us)
+    }
+}
 
 /// What the operator has said, as far as a guest can know: odd from before a command is sent until
 /// its reply has come. A guest that sees the same even number before it submits and after the answer
@@ -41,6 +63,7 @@ struct Guest<'a> {
     /// By slot: the version of its sector's content.
     versions: HashMap<u16, u64>,
     next_version: u64,
+    requests: u64,
     failed: u64,
 }
 
@@ -49,13 +72,14 @@ impl Guest<'_> {
         u64::from(self.queue.index * DEPTH + slot) * 8
     }
 
-    fn run(mut self) -> u64 {
+    /// Tells how many requests there were, and how many of them failed.
+    fn run(mut self, pace: &Pace) -> [u64; 2] {
         self.queue.prepare_slots(DEPTH, SECTOR as u64);
-        while self.epoch.load(Ordering::SeqCst) < 2 * TOGGLES {
+        while self.epoch.load(Ordering::SeqCst) < 2 * pace.toggles {
             self.write_all();
             self.read_all();
         }
-        self.failed
+        [self.requests, self.failed]
     }
 
     /// A request in every slot; all of them ended, on the side on which they have to be.
@@ -69,6 +93,7 @@ impl Guest<'_> {
         let failed = ends.iter().filter(|end| end.status == Status::IoErr).count();
         let done = ends.iter().filter(|end| end.status == Status::Ok).count();
         assert_eq!(failed + done, ends.len(), "{ends:?}");
+        self.requests += ends.len() as u64;
         self.failed += failed as u64;
         if before.is_multiple_of(2) && self.epoch.load(Ordering::SeqCst) == before {
             let (side, wrong) = if is_error(before) {
@@ -128,28 +153,37 @@ fn no_request_is_on_the_wrong_side_of_a_reply_and_no_failed_write_reaches_the_di
     let (epoch, certain) = (Epoch::default(), Certain::default());
     let mut operator = crate::support::operator::Operator::connect_oob(&daemon.monitor());
 
-    let failed: u64 = std::thread::scope(|scope| {
+    let (pace, began) = (Pace::chosen(), Instant::now());
+    let [requests, failed] = std::thread::scope(|scope| {
         let guests = front.start_queues(QUEUES, 64).into_iter().map(|queue| Guest {
             queue,
             epoch: &epoch,
             certain: &certain,
             versions: HashMap::new(),
             next_version: 1,
+            requests: 0,
             failed: 0,
         });
-        let guests: Vec<_> = guests.map(|guest| scope.spawn(move || guest.run())).collect();
-        for toggle in 0..TOGGLES {
+        let pace = &pace;
+        let guests: Vec<_> = guests.map(|guest| scope.spawn(move || guest.run(pace))).collect();
+        for toggle in 0..pace.toggles {
             let state = if toggle % 2 == 0 { "error" } else { "none" };
             epoch.fetch_add(1, Ordering::SeqCst);
             let arguments = json!({ "id": "disk0", "state": state });
             operator.must_at_once("set-block-fault-state", arguments);
             epoch.fetch_add(1, Ordering::SeqCst);
-            // Long enough for whole batches in one state, short enough for many to meet two.
-            std::thread::sleep(Duration::from_micros(1000 + toggle % 7 * 300));
+            std::thread::sleep(pace.pause(toggle));
         }
-        guests.into_iter().map(|guest| guest.join().expect("a guest's story")).sum()
+        let counts = guests.into_iter().map(|guest| guest.join().expect("a guest's story"));
+        counts.fold([0; 2], |[all, bad], [requests, failed]| [all + requests, bad + failed])
     });
     let (good, bad) = (certain.good.into_inner(), certain.bad.into_inner());
+    eprintln!(
+        "H-01: {} toggles in {:.0?}, {requests} requests: {good} certainly good, {bad} certainly bad, \
+         none on the wrong side",
+        pace.toggles,
+        began.elapsed()
+    );
     assert!(good > 1_000 && bad > 1_000, "the story happened: {good} good, {bad} bad");
     let counted = ["failed_rd_operations", "failed_wr_operations"]
         .map(|name| counter(&mut operator, "disk0", name));

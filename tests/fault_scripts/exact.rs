@@ -1,12 +1,12 @@
 //! Counters tell the truth: what rules say they hit is what guests met.
 //!
-//! `BLKFAULT_LONG=1` makes ten million requests of it, a hundred thousand trials and ten thousand
-//! toggles.
+//! `BLKFAULT_LONG=1` makes ten million requests of it, a hundred thousand trials, ten thousand toggles
+//! and twenty thousand transactions.
 
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -259,4 +259,63 @@ fn no_request_is_on_the_wrong_side_of_a_reply() {
     });
     eprintln!("{toggles} toggles: {bad} requests met error for certain, {good} for certain not");
     assert!(bad > 0 && good > 0, "the story happened: {bad} bad, {good} good");
+}
+
+/// Read until it is enough; every read must fail. Tells how many did.
+fn fail_on(queue: &mut Queue, enough: &AtomicBool) -> u64 {
+    let mut failed = 0;
+    queue.prepare_slots(DEPTH, SECTOR as u64);
+    while !enough.load(Ordering::SeqCst) {
+        (0..DEPTH).for_each(|slot| queue.start(slot, kind::IN, slot.into(), SECTOR as u32));
+        queue.kick();
+        let ends = queue.finish_all();
+        let missed = ends.iter().find(|end| end.status != Status::IoErr);
+        assert!(missed.is_none(), "met neither rule: {missed:?}");
+        failed += ends.len() as u64;
+    }
+    failed
+}
+
+/// H-06: there are two rules, and always one of them is on.
+#[test]
+fn no_request_meets_half_of_a_transaction() {
+    let transactions = if is_long() { 20_000 } else { 400 };
+    let directory = tempfile::tempdir().expect("a folder");
+    let (_daemon, mut operator, _front, queues) = start(directory.path());
+    let set =
+        |name: &str, action: &str| json!({ "type": "rule-set", "name": name, "action": action });
+    let mut change = |actions: Value| {
+        operator.must("block-fault-transaction", json!({ "id": "disk0", "actions": actions }));
+    };
+    let rule = |name: &str| {
+        json!({ "type": "rule-add",
+                "rule": { "name": name, "iotype": ["read"], "effect": "error", "errno": "EIO" } })
+    };
+    change(json!([rule("a"), rule("b"), set("b", "disable")]));
+    let enough = AtomicBool::new(false);
+    let mut failed = 0;
+    std::thread::scope(|scope| {
+        let enough = &enough;
+        let guests: Vec<_> = queues
+            .into_iter()
+            .map(|mut queue| scope.spawn(move || fail_on(&mut queue, enough)))
+            .collect();
+        for number in 0..transactions {
+            let (on, off) = if number % 2 == 0 { ("b", "a") } else { ("a", "b") };
+            // Both orders: it must not matter which half comes first.
+            let (enable, disable) = (set(on, "enable"), set(off, "disable"));
+            change(if number % 4 < 2 {
+                json!([disable, enable])
+            } else {
+                json!([enable, disable])
+            });
+        }
+        enough.store(true, Ordering::SeqCst);
+        failed = guests.into_iter().map(|guest| guest.join().expect("a guest's thread")).sum();
+    });
+    let told = operator.must("query-block-fault-rules", json!({ "id": "disk0" }));
+    let hits = [0, 1].map(|index| told["rules"][index]["hits"].as_u64().expect("hits"));
+    eprintln!("{transactions} transactions, {failed} requests, hits {hits:?}");
+    assert_eq!(hits.iter().sum::<u64>(), failed, "each request met one rule");
+    assert!(hits.iter().all(|hits| *hits > 0), "the story happened: {hits:?}");
 }

@@ -23,9 +23,50 @@ pub struct Sample {
     pub mappings: usize,
 }
 
+/// Memory at one moment, and the most there was before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    pub anonymous_kib: u64,
+    /// A file's or shared.
+    other_kib: u64,
+    /// Of all kinds, since [`Watched::forget_peak`].
+    peak_kib: u64,
+}
+
+impl Memory {
+    /// How much more memory of its own there was at most than at an earlier moment.
+    pub fn peak_since(self, before: Self) -> u64 {
+        let others = self.other_kib.max(before.other_kib);
+        self.peak_kib.saturating_sub(others).saturating_sub(before.anonymous_kib)
+    }
+
+    /// How much more memory of its own there is than at an earlier moment.
+    pub fn kept_since(self, before: Self) -> u64 {
+        self.anonymous_kib.saturating_sub(before.anonymous_kib)
+    }
+}
+
 impl Watched {
     pub fn of(pid: u32) -> Self {
         Self(format!("/proc/{pid}").into())
+    }
+
+    /// Begin anew to look for the most memory.
+    pub fn forget_peak(&self) {
+        fs::write(self.0.join("clear_refs"), "5").expect("a process of ours");
+    }
+
+    pub fn memory(&self) -> Memory {
+        let status = fs::read_to_string(self.0.join("status")).expect("it lives");
+        let kib = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a field");
+            line.split_whitespace().next().and_then(|word| word.parse::<u64>().ok()).expect("KiB")
+        };
+        Memory {
+            anonymous_kib: kib("RssAnon:"),
+            other_kib: kib("RssFile:") + kib("RssShmem:"),
+            peak_kib: kib("VmHWM:"),
+        }
     }
 
     pub fn sample(&self) -> Sample {

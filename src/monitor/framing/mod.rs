@@ -17,6 +17,8 @@ use serde_json::Value;
 use lexer::{State, Step, TokenKind};
 use parse::Parser;
 
+use super::budget::{Budget, Share};
+
 /// Why a piece of input is no JSON value, in QEMU's words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -54,9 +56,18 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// QEMU's: 64 MiB, 2 Mi tokens, 1024 levels.
-    pub const QEMU: Self =
-        Self { token_bytes_max: 64 << 20, tokens_max: 2 << 20, nesting_max: 1 << 10 };
+    /// As deep as QEMU lets values be (1024 levels), and less long: 1 MiB and 32 Ki tokens, where QEMU
+    /// allows 64 MiB and 2 Mi tokens. What a client sends must never take memory from the disks.
+    pub const OURS: Self =
+        Self { token_bytes_max: 1 << 20, tokens_max: 32 << 10, nesting_max: 1 << 10 };
+
+    /// What all input may take that clients have not been answered to, in bytes of this process.
+    pub(super) const ALL_CLIENTS_BYTES: usize = 4 << 20;
+    /// What a client may take of it even if there is nothing left, so that short commands always pass.
+    const OWN_BYTES: usize = 8 << 10;
+    /// What a token takes, besides its text, where it takes most: an array of one element is room for
+    /// four.
+    const TOKEN_BYTES: usize = 96;
 }
 
 /// Reads values out of a stream of bytes.
@@ -72,13 +83,21 @@ pub struct Framer {
     parser: Parser,
     curlies: isize,
     squares: isize,
+    /// What this value takes of the memory for all clients, as far as it came.
+    share: Share,
 }
 
 impl Framer {
-    /// A reader at the beginning of its stream.
+    /// A reader at the beginning of its stream, the only one there is.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
+        Self::sharing(limits, &Budget::new(usize::MAX >> 1))
+    }
+
+    /// A reader at the beginning of its stream, one of several.
+    pub(super) fn sharing(limits: Limits, budget: &Budget) -> Self {
         Self {
+            share: Share::of(budget),
             limits,
             state: State::Start,
             text: Vec::new(),
@@ -102,6 +121,11 @@ impl Framer {
             }
         }
         (read, None)
+    }
+
+    /// What the value takes that was last complete.
+    pub(super) fn take_share(&mut self) -> Share {
+        self.share.take()
     }
 
     /// Whether the byte was consumed, and what is complete.
@@ -153,7 +177,9 @@ impl Framer {
         let open = self.curlies > 0 || self.squares > 0;
         if !open || self.curlies < 0 || self.squares < 0 {
             let value = self.parser.finish();
+            let share = self.share.take();
             self.reset();
+            self.share = share;
             return Some(value);
         }
         self.check_limits()
@@ -161,35 +187,53 @@ impl Framer {
 
     fn check_limits(&mut self) -> Option<Result<Value, JsonError>> {
         if self.tokens > self.limits.tokens_max {
-            return self.refuse("JSON token count limit exceeded");
+            let most = self.limits.tokens_max;
+            return self.refuse(format!("JSON token count limit exceeded: {most} at most"));
         }
         if (self.curlies + self.squares).unsigned_abs() > self.limits.nesting_max {
-            return self.refuse("JSON nesting depth limit exceeded");
+            return self.refuse("JSON nesting depth limit exceeded".to_owned());
         }
         self.check_token_bytes()
     }
 
     fn check_token_bytes(&mut self) -> Option<Result<Value, JsonError>> {
         if self.token_bytes + self.text.len() > self.limits.token_bytes_max {
-            return self.refuse("JSON token size limit exceeded");
+            let most = self.limits.token_bytes_max;
+            return self.refuse(format!("JSON token size limit exceeded: {most} bytes at most"));
         }
-        None
+        self.check_share()
     }
 
-    fn refuse(&mut self, text: &str) -> Option<Result<Value, JsonError>> {
+    /// Whether there is room for what has come, besides what other clients have sent.
+    fn check_share(&mut self) -> Option<Result<Value, JsonError>> {
+        const STEP_BYTES: usize = 16 << 10;
+        let tokens = self.tokens * Limits::TOKEN_BYTES;
+        let wanted =
+            (tokens + self.token_bytes + self.text.len()).saturating_sub(Limits::OWN_BYTES);
+        if wanted <= self.share.bytes() || self.share.try_set(wanted.next_multiple_of(STEP_BYTES)) {
+            return None;
+        }
+        let most = Limits::ALL_CLIENTS_BYTES >> 20;
+        let text = format!("JSON input of all clients exceeds {most} MiB: send it again later");
+        self.refuse(text)
+    }
+
+    fn refuse(&mut self, text: String) -> Option<Result<Value, JsonError>> {
         self.reset();
-        Some(Err(JsonError(text.to_owned())))
+        Some(Err(JsonError(text)))
     }
 
     /// Forget the value that was being read.
     fn reset(&mut self) {
-        *self = Self { text: mem::take(&mut self.text), ..Self::new(self.limits) };
+        self.share.set(0);
+        let (text, share) = (mem::take(&mut self.text), self.share.take());
+        *self = Self { text, share, ..Self::new(self.limits) };
         self.forget_text();
     }
 
     /// Begin a token, and give back the memory of a large one.
     fn forget_text(&mut self) {
-        const KEPT_BYTES: usize = 16 << 10;
+        const KEPT_BYTES: usize = 4 << 10;
         self.text.clear();
         self.text.shrink_to(KEPT_BYTES);
     }
@@ -197,6 +241,6 @@ impl Framer {
 
 impl Default for Framer {
     fn default() -> Self {
-        Self::new(Limits::QEMU)
+        Self::new(Limits::OURS)
     }
 }

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::super::message::to_line;
-use super::{Framer, JsonError, Limits};
+use super::{Budget, Framer, JsonError, Limits};
 
 type Read = Vec<Result<Value, JsonError>>;
 
@@ -22,7 +22,7 @@ fn read_pieces<'a>(limits: Limits, pieces: impl IntoIterator<Item = &'a [u8]>) -
 }
 
 fn read(input: &[u8]) -> Read {
-    read_pieces(Limits::QEMU, [input])
+    read_pieces(Limits::OURS, [input])
 }
 
 fn texts(read: Read) -> Vec<String> {
@@ -68,7 +68,7 @@ fn integers_keep_their_64_bits_and_larger_numbers_become_doubles() {
 fn a_number_that_no_double_holds_is_an_error_and_costs_no_more_than_its_beginning() {
     let expected = "JSON parse error, number '1e400' is out of range";
     assert_eq!(texts(read(b"{\"id\": 1e400}")), [expected]);
-    let huge = [b"9".repeat(10 << 20), b" {}".to_vec()].concat();
+    let huge = [b"9".repeat(1 << 20), b" {}".to_vec()].concat();
     let texts = texts(read(&huge));
     assert!(texts[0].starts_with("JSON parse error, number '999"), "{}", &texts[0][..60]);
     assert!(texts[0].len() < 1100, "{}", texts[0].len());
@@ -98,7 +98,7 @@ fn nesting_is_limited_as_in_qemu() {
 
 #[test]
 fn an_endless_token_is_refused_once_and_the_next_line_read() {
-    let limits = Limits { token_bytes_max: 1000, ..Limits::QEMU };
+    let limits = Limits { token_bytes_max: 1000, ..Limits::OURS };
     for begin in ["\"", "{\"a\": \"", "{\"a\": 1", "t"] {
         let fill = if begin.ends_with('"') {
             b"x"
@@ -108,17 +108,17 @@ fn an_endless_token_is_refused_once_and_the_next_line_read() {
             b"7"
         };
         let input = [begin.as_bytes(), &fill.repeat(100_000), b"\n{}"].concat();
-        let expected = ["JSON token size limit exceeded", "{}"];
+        let expected = ["JSON token size limit exceeded: 1000 bytes at most", "{}"];
         assert_eq!(texts(read_pieces(limits, [&input[..]])), expected, "{begin}");
     }
 }
 
 #[test]
 fn tokens_are_limited_in_number_and_white_space_is_free() {
-    let limits = Limits { tokens_max: 100, ..Limits::QEMU };
+    let limits = Limits { tokens_max: 100, ..Limits::OURS };
     let many = [b"[".to_vec(), b"1,".repeat(200), b"\n".to_vec()].concat();
     let texts_of_many = texts(read_pieces(limits, [&many[..]]));
-    assert_eq!(texts_of_many[0], "JSON token count limit exceeded");
+    assert_eq!(texts_of_many[0], "JSON token count limit exceeded: 100 at most");
     let spacious = [b"[".to_vec(), b" \n".repeat(1 << 20), b"1]".to_vec()].concat();
     let limits = Limits { token_bytes_max: 10, ..limits };
     assert_eq!(texts(read_pieces(limits, [&spacious[..]])), ["[1]"]);
@@ -127,9 +127,27 @@ fn tokens_are_limited_in_number_and_white_space_is_free() {
 #[test]
 fn a_large_value_gives_its_memory_back() {
     let mut framer = Framer::default();
-    let input = [b"[\"".to_vec(), b"x".repeat(1 << 20), b"\"]".to_vec()].concat();
+    let input = [b"[\"".to_vec(), b"x".repeat((1 << 20) - 10), b"\"]".to_vec()].concat();
     assert!(framer.feed(&input).1.unwrap().is_ok());
     assert!(framer.text.capacity() <= 1 << 16, "{}", framer.text.capacity());
+}
+
+#[test]
+fn readers_share_what_memory_there_is_and_short_commands_always_pass() {
+    let budget = Budget::new(1 << 20);
+    let [mut one, mut two] = [(); 2].map(|()| Framer::sharing(Limits::OURS, &budget));
+    let large = [b"[\"".to_vec(), b"x".repeat(900 << 10)].concat();
+    assert_eq!(one.feed(&large), (large.len(), None), "it takes its share before it is whole");
+    let (_, refused) = two.feed(&large);
+    let refused = refused.expect("an answer").unwrap_err().to_string();
+    assert!(refused.starts_with("JSON input of all clients"), "{refused}");
+    let (_, short) = two.feed(b"\n{\"execute\": \"x\"}");
+    assert_eq!(short, Some(Ok(json!({ "execute": "x" }))));
+    assert!(one.feed(b"\"]").1.expect("a value").is_ok());
+    let share = one.take_share();
+    assert!(share.bytes() > 800 << 10, "it is kept until the value is done with");
+    drop(share);
+    assert_eq!(two.feed(&large), (large.len(), None));
 }
 
 /// Bytes that often make tokens, and sometimes none.
@@ -190,8 +208,8 @@ proptest! {
         cuts.extend([0, input.len()]);
         cuts.sort_unstable();
         let pieces = cuts.windows(2).map(|cut| &input[cut[0]..cut[1]]);
-        prop_assert_eq!(read_pieces(Limits::QEMU, pieces), read(&input));
-        prop_assert_eq!(read_pieces(Limits::QEMU, input.chunks(1)), read(&input));
+        prop_assert_eq!(read_pieces(Limits::OURS, pieces), read(&input));
+        prop_assert_eq!(read_pieces(Limits::OURS, input.chunks(1)), read(&input));
     }
 
     #[test]

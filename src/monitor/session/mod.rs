@@ -20,6 +20,7 @@ use serde_json::{Map, Value, json};
 use self::prelude::{Look, Prelude};
 use self::request::{Request, enabled_capabilities};
 use super::CommandSpec;
+use super::budget::Share;
 use super::framing::{Framer, JsonError};
 use super::message;
 use super::token::Token;
@@ -71,10 +72,14 @@ pub struct Session {
     /// Bytes that came and were not read yet, from `input_read` on.
     input: Vec<u8>,
     input_read: usize,
-    /// In-band commands that wait for the one before them.
-    queue: VecDeque<Result<Value, JsonError>>,
+    /// In-band commands that wait for the one before them, with what they take.
+    queue: VecDeque<(Result<Value, JsonError>, Share)>,
     /// Whether an in-band command has begun and is not answered.
     running: bool,
+    /// What it takes.
+    running_share: Option<Share>,
+    /// What the last out-of-band command takes, until the next step.
+    oob_share: Option<Share>,
 }
 
 impl Session {
@@ -94,12 +99,18 @@ impl Session {
             input_read: 0,
             queue: VecDeque::new(),
             running: false,
+            running_share: None,
+            oob_share: None,
         }
     }
 
     /// Take bytes from the client. [`Session::poll`] tells what they amount to.
     pub fn receive(&mut self, bytes: &[u8]) {
         self.input.drain(..mem::take(&mut self.input_read));
+        if self.input.is_empty() {
+            // No more than came now: many clients may be in the middle of a command.
+            self.input.shrink_to(bytes.len());
+        }
         self.input.extend_from_slice(bytes);
     }
 
@@ -130,23 +141,30 @@ impl Session {
     /// The in-band command that [`Session::poll`] began is answered.
     pub fn answered(&mut self) {
         self.running = false;
+        self.running_share = None;
     }
 
     /// What is to be done next, if anything.
     pub fn poll(&mut self, lookup: Lookup) -> Option<Step> {
+        self.oob_share = None;
         loop {
             if !self.running
-                && let Some(input) = self.queue.pop_front()
+                && let Some((input, share)) = self.queue.pop_front()
             {
-                return Some(self.begin(input, lookup));
+                let step = self.begin(input, lookup);
+                self.running_share = Some(share).filter(|_| self.running);
+                return Some(step);
             }
             if !self.has_room() {
                 return None;
             }
             match self.read_value()? {
                 Err(step) => return Some(step),
-                Ok(Ok(value)) if request::is_oob(&value) => return Some(self.oob(value, lookup)),
-                Ok(in_band) => self.queue.push_back(in_band),
+                Ok(Ok(value)) if request::is_oob(&value) => {
+                    self.oob_share = Some(self.framer.take_share());
+                    return Some(self.oob(value, lookup));
+                }
+                Ok(in_band) => self.queue.push_back((in_band, self.framer.take_share())),
             }
         }
     }

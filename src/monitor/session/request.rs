@@ -6,6 +6,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::monitor::message;
 use crate::qapi::QmpError;
 
 /// A well-formed command.
@@ -14,6 +15,9 @@ pub(super) struct Request {
     pub(super) name: String,
     pub(super) arguments: Map<String, Value>,
 }
+
+/// Bytes on the wire that an id may have, which every answer repeats.
+const ID_BYTES_MAX: usize = 64 << 10;
 
 /// Whether this asks to overtake (`qmp_is_oob`).
 pub(super) fn is_oob(value: &Value) -> bool {
@@ -26,6 +30,10 @@ pub(super) fn read(value: Value, oob_enabled: bool) -> (Option<Value>, Result<Re
         return (None, Err(QmpError::generic("QMP input must be a JSON object")));
     };
     let id = members.shift_remove("id");
+    if id.as_ref().is_some_and(|id| !message::fits(id, ID_BYTES_MAX)) {
+        let text = format!("takes more than {ID_BYTES_MAX} bytes to repeat");
+        return (None, Err(wrong("id", &text)));
+    }
     (id, read_members(members, oob_enabled))
 }
 
