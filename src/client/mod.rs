@@ -26,7 +26,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 use serde_json::{Map, Value, json};
 
 pub use self::deadline::Deadline;
-use crate::monitor::framing::Framer;
+use crate::monitor::framing::{Framer, Limits};
 use crate::monitor::message::to_line;
 use crate::monitor::{Address, Token, TokenError};
 use crate::stream::Stream;
@@ -107,7 +107,7 @@ impl Client {
         })?;
         let mut client = Self {
             stream,
-            framer: Framer::default(),
+            framer: Framer::new(Limits::QEMU),
             received: Vec::new(),
             events: VecDeque::new(),
             oob: false,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::Value;
 
-use crate::monitor::framing::Framer;
+use crate::monitor::framing::{Framer, Limits};
 use crate::monitor::{Address, BadAddress};
 use crate::qapi::Event;
 
@@ -33,7 +33,7 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn json_object(text: &str) -> Result<Value, String> {
-    let mut framer = Framer::default();
+    let mut framer = Framer::new(Limits::QEMU);
     // The line end completes what only the next token would.
     let input = [text.as_bytes(), b"\n"].concat();
     match framer.feed(&input) {

@@ -153,3 +153,29 @@ fn a_mistyped_word_gets_the_nearest_right_one() {
     let ran = run(&scene, "rule rm disk0 zzz");
     assert!(!ran.err.contains("did you mean"), "{}", ran.err);
 }
+
+#[test]
+fn a_file_of_ten_thousand_rules_is_loaded_whole_or_not_at_all() {
+    let scene = Scene::new();
+    let rule = |number: usize| {
+        let sector = 8 * (number % 1000);
+        json!({ "name": format!("r{number}"), "effect": "error",
+                "sectors": [ format!("{sector}-{}", sector + 7) ] })
+    };
+    let mut rules: Vec<Value> = (0..10_000).map(rule).collect();
+    let write = |rules: &[Value]| {
+        std::fs::write(scene.folder.path().join("many.json"), json!(rules).to_string()).unwrap();
+    };
+    rules[9_000]["name"] = json!("r5");
+    write(&rules);
+    let refused = run(&scene, "rule load disk0 many.json");
+    assert_eq!(refused.status, 1, "{}", refused.out);
+    assert!(refused.err.contains("'r5' exists already"), "{}", refused.err);
+    assert!(!run(&scene, "rule list disk0").done().contains("r0"), "none of them is left");
+    rules[9_000] = rule(9_000);
+    write(&rules);
+    let names = run(&scene, "rule load disk0 many.json").done();
+    assert_eq!((names.lines().count(), names.lines().last()), (10_000, Some("r9999")));
+    let listed = run(&scene, "rule list disk0").done();
+    assert_eq!(listed.lines().count(), 10_001, "and a line of headings");
+}

@@ -146,7 +146,8 @@ Examples:
   blkfault rule load disk0 rules.json
   blkfault rule load disk0 --blkdebug errors.conf
 
-A file is a list of rules, as block-fault-rule-add takes them:
+A file of more than a thousand rules or so goes in parts, which come into force one after the other.
+It is a list of rules, as block-fault-rule-add takes them:
   [ { \"iotype\": [\"read\"], \"sectors\": [\"2048-2055\"], \"effect\": \"media\", \"heal\": \"on-write\" },
     { \"name\": \"slow-flush\", \"iotype\": [\"flush\"], \"effect\": \"delay\", \"delay\": 2000000000 } ]")]
     Load {

@@ -8,6 +8,7 @@ mod delay;
 mod file;
 pub(super) mod held;
 mod json;
+mod load;
 mod period;
 pub(super) mod rules;
 mod shape;

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::args::{NamedRules, RuleVerb};
-use super::{file, json};
+use super::{file, json, load};
 use crate::client::cli::Common;
 use crate::client::failure::Failure;
 use crate::client::output::{self, Table};
@@ -86,9 +86,8 @@ fn tell_names(
 }
 
 fn load(common: &Common, disk: &str, path: &Path, out: &mut dyn Write) -> Result<(), Failure> {
-    let rules = file::list(path, "rules", r#"[{"effect": "error"}]"#)?;
-    let action = |rule| json!({ "type": "rule-add", "rule": rule });
-    tell_added(common, &transact(common, disk, rules.into_iter().map(action).collect())?, out)
+    let names = load::load(common, disk, path)?;
+    tell_added(common, &json!({ "names": names }), out)
 }
 
 /// Several changes at once, or none.

@@ -61,6 +61,10 @@ impl Limits {
     pub const OURS: Self =
         Self { token_bytes_max: 1 << 20, tokens_max: 32 << 10, nesting_max: 1 << 10 };
 
+    /// QEMU's own, which are good for what a daemon sends: it tells as much as there is.
+    pub const QEMU: Self =
+        Self { token_bytes_max: 64 << 20, tokens_max: 2 << 20, nesting_max: 1 << 10 };
+
     /// What all input may take that clients have not been answered to, in bytes of this process.
     pub(super) const ALL_CLIENTS_BYTES: usize = 4 << 20;
     /// What a client may take of it even if there is nothing left, so that short commands always pass.
