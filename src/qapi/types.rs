@@ -2771,7 +2771,7 @@ impl BlockFaultState {
 
 impl Visit for BlockFaultState {
     fn parse(value: Value, at: &Path<'_>) -> Result<Self, QmpError> {
-        visit::parse_enum(value, at, Self::ALL, Self::as_str)
+        visit::parse_own_enum(value, at, Self::ALL, Self::as_str)
     }
 
     fn to_value(&self) -> Value {
@@ -2818,7 +2818,7 @@ impl BlockFaultIoType {
 
 impl Visit for BlockFaultIoType {
     fn parse(value: Value, at: &Path<'_>) -> Result<Self, QmpError> {
-        visit::parse_enum(value, at, Self::ALL, Self::as_str)
+        visit::parse_own_enum(value, at, Self::ALL, Self::as_str)
     }
 
     fn to_value(&self) -> Value {
@@ -2911,7 +2911,7 @@ impl BlockFaultRelease {
 
 impl Visit for BlockFaultRelease {
     fn parse(value: Value, at: &Path<'_>) -> Result<Self, QmpError> {
-        visit::parse_enum(value, at, Self::ALL, Self::as_str)
+        visit::parse_own_enum(value, at, Self::ALL, Self::as_str)
     }
 
     fn to_value(&self) -> Value {
@@ -3256,7 +3256,7 @@ impl BlockFaultOnError {
 
 impl Visit for BlockFaultOnError {
     fn parse(value: Value, at: &Path<'_>) -> Result<Self, QmpError> {
-        visit::parse_enum(value, at, Self::ALL, Self::as_str)
+        visit::parse_own_enum(value, at, Self::ALL, Self::as_str)
     }
 
     fn to_value(&self) -> Value {
@@ -3588,7 +3588,7 @@ impl BlockFaultCause {
 
 impl Visit for BlockFaultCause {
     fn parse(value: Value, at: &Path<'_>) -> Result<Self, QmpError> {
-        visit::parse_enum(value, at, Self::ALL, Self::as_str)
+        visit::parse_own_enum(value, at, Self::ALL, Self::as_str)
     }
 
     fn to_value(&self) -> Value {
@@ -3634,7 +3634,7 @@ impl BlockFaultVerdict {
 
 impl Visit for BlockFaultVerdict {
     fn parse(value: Value, at: &Path<'_>) -> Result<Self, QmpError> {
-        visit::parse_enum(value, at, Self::ALL, Self::as_str)
+        visit::parse_own_enum(value, at, Self::ALL, Self::as_str)
     }
 
     fn to_value(&self) -> Value {
@@ -3749,7 +3749,7 @@ impl BlockFaultHealReason {
 
 impl Visit for BlockFaultHealReason {
     fn parse(value: Value, at: &Path<'_>) -> Result<Self, QmpError> {
-        visit::parse_enum(value, at, Self::ALL, Self::as_str)
+        visit::parse_own_enum(value, at, Self::ALL, Self::as_str)
     }
 
     fn to_value(&self) -> Value {
@@ -3832,7 +3832,7 @@ impl BlockFaultDistributionKind {
 
 impl Visit for BlockFaultDistributionKind {
     fn parse(value: Value, at: &Path<'_>) -> Result<Self, QmpError> {
-        visit::parse_enum(value, at, Self::ALL, Self::as_str)
+        visit::parse_own_enum(value, at, Self::ALL, Self::as_str)
     }
 
     fn to_value(&self) -> Value {
@@ -4113,7 +4113,7 @@ impl BlockFaultShapeKind {
 
 impl Visit for BlockFaultShapeKind {
     fn parse(value: Value, at: &Path<'_>) -> Result<Self, QmpError> {
-        visit::parse_enum(value, at, Self::ALL, Self::as_str)
+        visit::parse_own_enum(value, at, Self::ALL, Self::as_str)
     }
 
     fn to_value(&self) -> Value {
@@ -4467,7 +4467,7 @@ impl BlockFaultPreset {
 
 impl Visit for BlockFaultPreset {
     fn parse(value: Value, at: &Path<'_>) -> Result<Self, QmpError> {
-        visit::parse_enum(value, at, Self::ALL, Self::as_str)
+        visit::parse_own_enum(value, at, Self::ALL, Self::as_str)
     }
 
     fn to_value(&self) -> Value {
@@ -4611,7 +4611,7 @@ impl BlockFaultEffect {
 
 impl Visit for BlockFaultEffect {
     fn parse(value: Value, at: &Path<'_>) -> Result<Self, QmpError> {
-        visit::parse_enum(value, at, Self::ALL, Self::as_str)
+        visit::parse_own_enum(value, at, Self::ALL, Self::as_str)
     }
 
     fn to_value(&self) -> Value {
@@ -4716,7 +4716,7 @@ impl BlockFaultPoint {
 
 impl Visit for BlockFaultPoint {
     fn parse(value: Value, at: &Path<'_>) -> Result<Self, QmpError> {
-        visit::parse_enum(value, at, Self::ALL, Self::as_str)
+        visit::parse_own_enum(value, at, Self::ALL, Self::as_str)
     }
 
     fn to_value(&self) -> Value {
@@ -4800,7 +4800,7 @@ impl BlockFaultHeal {
 
 impl Visit for BlockFaultHeal {
     fn parse(value: Value, at: &Path<'_>) -> Result<Self, QmpError> {
-        visit::parse_enum(value, at, Self::ALL, Self::as_str)
+        visit::parse_own_enum(value, at, Self::ALL, Self::as_str)
     }
 
     fn to_value(&self) -> Value {
@@ -5056,7 +5056,7 @@ impl BlockFaultPlaceEnd {
 
 impl Visit for BlockFaultPlaceEnd {
     fn parse(value: Value, at: &Path<'_>) -> Result<Self, QmpError> {
-        visit::parse_enum(value, at, Self::ALL, Self::as_str)
+        visit::parse_own_enum(value, at, Self::ALL, Self::as_str)
     }
 
     fn to_value(&self) -> Value {
@@ -5177,7 +5177,7 @@ impl Object for BlockFaultRuleRemoveArguments {
 /// What to do to a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum BlockFaultRuleAction {
-    /// Put it in force; its schedule starts now.
+    /// Put it in force; the schedule of one that was not starts now.
     Enable,
     /// Put it out of force; requests that it holds go on.
     Disable,
@@ -5202,7 +5202,7 @@ impl BlockFaultRuleAction {
 
 impl Visit for BlockFaultRuleAction {
     fn parse(value: Value, at: &Path<'_>) -> Result<Self, QmpError> {
-        visit::parse_enum(value, at, Self::ALL, Self::as_str)
+        visit::parse_own_enum(value, at, Self::ALL, Self::as_str)
     }
 
     fn to_value(&self) -> Value {
@@ -5293,7 +5293,8 @@ pub struct BlockFaultRuleInfo {
     pub rule: BlockFaultRule,
     /// Whether it is in force.
     pub enabled: bool,
-    /// Requests that met its conditions, not counting skip, every, probability and times.
+    /// Requests that met its conditions, not counting skip, every, probability and times,
+    /// while it could still hit.
     pub met: u64,
     /// Requests that it hit.
     pub hits: u64,
@@ -5477,7 +5478,7 @@ impl BlockFaultActionType {
 
 impl Visit for BlockFaultActionType {
     fn parse(value: Value, at: &Path<'_>) -> Result<Self, QmpError> {
-        visit::parse_enum(value, at, Self::ALL, Self::as_str)
+        visit::parse_own_enum(value, at, Self::ALL, Self::as_str)
     }
 
     fn to_value(&self) -> Value {
@@ -5945,7 +5946,7 @@ impl BlockFaultHolder {
 
 impl Visit for BlockFaultHolder {
     fn parse(value: Value, at: &Path<'_>) -> Result<Self, QmpError> {
-        visit::parse_enum(value, at, Self::ALL, Self::as_str)
+        visit::parse_own_enum(value, at, Self::ALL, Self::as_str)
     }
 
     fn to_value(&self) -> Value {

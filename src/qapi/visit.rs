@@ -135,6 +135,26 @@ pub(super) fn parse_enum<T: Copy>(
     })
 }
 
+/// The same for an enumeration that QEMU has not, which says where the value is and what it may be.
+pub(super) fn parse_own_enum<T: Copy>(
+    value: Value,
+    at: &Path<'_>,
+    all: &[T],
+    as_str: impl Fn(T) -> &'static str,
+) -> Result<T, QmpError> {
+    let words: Vec<&str> = all.iter().map(|member| as_str(*member)).collect();
+    let text = match &value {
+        Value::String(text) => text.clone(),
+        _ => String::new(),
+    };
+    parse_enum(value, at, all, as_str).map_err(|error| {
+        if text.is_empty() {
+            return error;
+        }
+        QmpError::generic(format_args!("{error} (at '{at}'; it takes {})", words.join(", ")))
+    })
+}
+
 /// The error for a value that is of no type of the alternate `expected`.
 pub(super) fn no_alternative(at: &Path<'_>, expected: &str) -> QmpError {
     wrong_type(at.last(), expected)

@@ -121,7 +121,8 @@ const OURS: &[Refusal] = &[
     ("set-block-fault-state", r#"{"id":"disk0"}"#,
         "Parameter 'state' is missing"),
     ("set-block-fault-state", r#"{"id":"disk0","state":"bad"}"#,
-        "Parameter 'state' does not accept value 'bad'"),
+        "Parameter 'state' does not accept value 'bad' (at 'state'; it takes none, error, hang, slow, \
+         read-only, offline)"),
     ("set-block-fault-state", r#"{"id":"disk0","state":"error","errno":5.5}"#,
         "Invalid parameter type for 'errno', expected: integer"),
     ("set-block-fault-state", r#"{"id":"disk0","state":"error","errno":true}"#,
@@ -130,7 +131,8 @@ const OURS: &[Refusal] = &[
         "Invalid parameter type for 'iotype', expected: array"),
     // QEMU calls an element of a list 'null' here.
     ("set-block-fault-state", r#"{"id":"disk0","state":"error","iotype":["read","x"]}"#,
-        "Parameter 'iotype[1]' does not accept value 'x'"),
+        "Parameter 'iotype[1]' does not accept value 'x' (at 'iotype[1]'; it takes read, write, flush, \
+         discard, write-zeroes, get-id)"),
     ("qmp_capabilities", r#"{"enable":["x"]}"#,
         "Parameter 'enable[0]' does not accept value 'x'"),
     // QEMU takes a negative size for a huge one.

@@ -39,7 +39,7 @@ const READ: &str = "echo 3 >/proc/sys/vm/drop_caches; md5sum -c /tmp/sum";
 /// Write another file, to the disk.
 const WRITE: &str = "head -c 256k /dev/urandom >/mnt/new; sync; sync /mnt/new";
 
-const PATTERNS: [Pattern; 6] = [
+const PATTERNS: [Pattern; 9] = [
     Pattern {
         name: "read-error-corrected-by-writing",
         rule: |sectors| json!({ "iotype": ["read"], "sectors": sectors, "effect": "media", "heal": "on-write" }),
@@ -60,6 +60,27 @@ const PATTERNS: [Pattern; 6] = [
         },
         guest: READ,
         member: Survives::Kept,
+    },
+    Pattern {
+        name: "permanent-read-error",
+        rule: |sectors| json!({ "iotype": ["read"], "sectors": sectors, "effect": "error" }),
+        guest: READ,
+        member: Survives::Listed,
+    },
+    Pattern {
+        name: "temporary-write-error",
+        rule: |_| json!({ "iotype": ["write"], "once": true, "effect": "error" }),
+        guest: WRITE,
+        member: Survives::Dropped,
+    },
+    Pattern {
+        name: "temporary-no-response-on-write",
+        rule: |_| {
+            json!({ "iotype": ["write"], "once": true,
+                    "effect": "hang", "for-ns": 2_000_000_000, "errno": "ETIMEDOUT" })
+        },
+        guest: WRITE,
+        member: Survives::Dropped,
     },
     Pattern {
         name: "write-error",

@@ -18,8 +18,14 @@ use crate::fault::slow::Preset;
 use crate::fault::{IoType, SectorRange};
 use crate::size::Size;
 
+/// Those that states and profiles are about.
 pub(in crate::client) fn iotypes() -> PossibleValuesParser {
     PossibleValuesParser::new(IoType::ALL.map(IoType::name))
+}
+
+/// Those that rules and breakpoints may name.
+fn named_iotypes() -> PossibleValuesParser {
+    PossibleValuesParser::new(IoType::NAMED.map(IoType::name))
 }
 
 fn points() -> PossibleValuesParser {
@@ -128,7 +134,7 @@ Examples:
     #[command(after_help = "Example:\n  blkfault rule rm disk0 rule1 rule2")]
     Rm(NamedRules),
 
-    /// Put rules in force; their schedules start now
+    /// Put rules in force; the schedules of those that were not start now
     #[command(after_help = "Example:\n  blkfault rule enable disk0 rule1")]
     Enable(NamedRules),
 
@@ -250,7 +256,7 @@ pub(in crate::client) struct TriggerArgs {
 #[derive(Debug, Args)]
 pub(in crate::client) struct TargetArgs {
     /// These requests, separated by commas [default: all]
-    #[arg(long, value_name = "TYPES", value_delimiter = ',', value_parser = iotypes())]
+    #[arg(long, value_name = "TYPES", value_delimiter = ',', value_parser = named_iotypes())]
     pub(in crate::client) on: Vec<String>,
     /// That touch these sectors of 512 bytes, separated by commas, such as 7,2048-2055
     #[arg(long, value_name = "RANGES", value_delimiter = ',')]

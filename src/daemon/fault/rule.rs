@@ -351,7 +351,7 @@ mod tests {
             ),
             (
                 json!({"effect": "media", "sectors": [1], "retries": 1_u64 << 33}),
-                "Parameter 'retries' expects at most",
+                "Parameter 'retries' expects 1 to",
             ),
             (
                 json!({"effect": "media", "sectors": [1],

@@ -137,9 +137,12 @@ fn rules_that_can_never_run_are_accepted_with_a_warning() {
     let warnings: Vec<String> =
         parse(text).unwrap().warnings().iter().map(ToString::to_string).collect();
     let [inject, status, set] = warnings.as_slice() else { panic!("{warnings:?}") };
-    assert!(inject.starts_with("inject-error.0 never runs: event 'l2_load'"), "{inject}");
+    assert!(
+        inject.starts_with("of these rules, inject-error.0 never runs: event 'l2_load'"),
+        "{inject}"
+    );
     assert!(status.starts_with("inject-error.1 never hits"), "{status}");
-    assert!(set.starts_with("set-state.0 never runs: event 'cor_write'"), "{set}");
+    assert!(set.starts_with("of these rules, set-state.0 never runs: event 'cor_write'"), "{set}");
 }
 
 #[test]

@@ -188,10 +188,10 @@ impl fmt::Display for Warning {
         let why = "belongs to image formats and is never raised by a raw disk";
         match self {
             Self::InjectNeverRuns(place, event) => {
-                write!(f, "inject-error.{place} never runs: event '{event}' {why}")
+                write!(f, "of these rules, inject-error.{place} never runs: event '{event}' {why}")
             }
             Self::SetStateNeverRuns(place, event) => {
-                write!(f, "set-state.{place} never runs: event '{event}' {why}")
+                write!(f, "of these rules, set-state.{place} never runs: event '{event}' {why}")
             }
             Self::InjectNeverHits(place) => {
                 write!(f, "inject-error.{place} never hits: guests do not ask for 'block-status'")

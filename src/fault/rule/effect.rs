@@ -99,7 +99,7 @@ pub enum BadEffect {
     #[error("'tag' expects 1 to {TAG_BYTES_MAX} bytes")]
     Tag,
     /// A media fault that never fails.
-    #[error("'retries' expects at most {} tries", super::media::RETRIES_MAX)]
+    #[error("'retries' expects 1 to {} tries", super::media::RETRIES_MAX)]
     Retries,
     /// A pool for nothing.
     #[error("'remap-pool' expects 'heal' to be on-write")]

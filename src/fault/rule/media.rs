@@ -53,7 +53,7 @@ impl Media {
     }
 
     pub(super) fn check(&self) -> Result<(), BadEffect> {
-        if self.retries.is_some_and(|retries| retries > RETRIES_MAX) {
+        if self.retries.is_some_and(|retries| !(1..=RETRIES_MAX).contains(&retries)) {
             return Err(BadEffect::Retries);
         }
         if self.remap_pool.is_some() && !self.heal_on_write {
@@ -130,7 +130,9 @@ impl Wounds {
         }
         *tries += 1;
         if self.tries.len() > TRIED_MAX {
-            self.tries.pop_first();
+            // Some other one, or a guest that tries here again never gets through.
+            let is_first = self.tries.first_key_value().is_some_and(|(first, _)| *first == sector);
+            let _ = if is_first { self.tries.pop_last() } else { self.tries.pop_first() };
         }
         Touch::Fails(media.errno)
     }
@@ -203,5 +205,10 @@ mod tests {
             let _ = wounds.touch(&media, sector, 0, &mut stream());
         }
         assert_eq!(wounds.tries.len(), TRIED_MAX);
+        for sector in [0, 5_000, u64::MAX] {
+            let tries: Vec<_> =
+                (0..3).map(|_| wounds.touch(&media, sector, 0, &mut stream())).collect();
+            assert!(tries.contains(&Touch::Succeeds), "sector {sector}: {tries:?}");
+        }
     }
 }

@@ -72,6 +72,8 @@ fn enumeration(name: &str, docs: &str, values: &[EnumMember]) -> String {
     let all = lines(values, |value| format!("Self::{},", pascal(&value.name)));
     let words =
         lines(values, |value| format!("Self::{} => {:?},", pascal(&value.name), value.name));
+    // QEMU's texts for what is QEMU's.
+    let parse = if name.starts_with("BlockFault") { "parse_own_enum" } else { "parse_enum" };
     format!(
         "{docs}#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum {name} {{ {variants} }}
@@ -87,7 +89,7 @@ impl {name} {{
 
 impl Visit for {name} {{
     fn parse(value: Value, at: &Path<'_>) -> Result<Self, QmpError> {{
-        visit::parse_enum(value, at, Self::ALL, Self::as_str)
+        visit::{parse}(value, at, Self::ALL, Self::as_str)
     }}
 
     fn to_value(&self) -> Value {{ Value::from(self.as_str()) }}
