@@ -119,5 +119,10 @@ pub(in crate::client) fn resume(
     if common.json {
         return Ok(output::json_line(out, &resumed)?);
     }
-    Ok(writeln!(out, "{}", output::word(&resumed["resumed"]))?)
+    writeln!(out, "{}", output::word(&resumed["resumed"]))?;
+    if resumed["reached"] == 0 {
+        // No error: who may wait there need not have come. A mistyped tag looks the same.
+        eprintln!("blkfault: nothing was waiting there");
+    }
+    Ok(())
 }
