@@ -139,9 +139,14 @@ impl Daemon {
         }
     }
 
-    /// Start it again after it has ended.
+    /// Start it again after it has ended, as a supervisor does: what the dead one asked of its image
+    /// may keep the image's lock for longer than a start waits for it.
     pub fn start_again(&mut self) {
-        self.child = spawn_until_ready(&mut self.command, &self.directory);
+        let deadline = Instant::now() + WAIT;
+        while let Err(said) = self.try_start_again() {
+            let waits = said.contains("lock") && Instant::now() < deadline;
+            assert!(waits, "the daemon does not start again: {said}");
+        }
     }
 
     /// Try to start it again, whatever has become of it; if it ends at once, what it said.
