@@ -5,7 +5,8 @@
 //!
 //! A [`Node`] is the shared control handle of a disk or image; a [`Channel`] is one worker's own
 //! handle for data. Invariant: every [`Op`] that is submitted yields exactly one [`Completion`]
-//! with its ticket, on the same channel; submitting cannot fail, a failure is a completion.
+//! with its ticket, on the same channel, or its ticket once from [`Channel::take_kept`], when it is
+//! left to another channel; submitting cannot fail, a failure is a completion.
 
 use std::io;
 use std::os::fd::BorrowedFd;

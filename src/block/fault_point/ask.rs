@@ -31,6 +31,16 @@ pub(in crate::block) enum Question {
     Again(Box<Standing>),
 }
 
+impl Question {
+    /// About a request that an earlier channel had: whether it was let go decides.
+    pub(in crate::block) fn of(standing: Box<Standing>) -> Self {
+        match standing.go {
+            Some(_) => Self::GoOn(standing.passage),
+            None => Self::Again(standing),
+        }
+    }
+}
+
 /// What becomes of a request now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::block) enum Next {

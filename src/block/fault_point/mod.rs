@@ -424,7 +424,7 @@ impl Shared {
 
     /// Where a request stands that an earlier channel had.
     pub(super) fn standing(&self, op: &Op) -> Option<Standing> {
-        self.lock().standings.take(&op.io())
+        self.lock().standings.find(&op.io())
     }
 
     /// These were answered.

@@ -117,9 +117,13 @@ impl Standings {
         }
     }
 
-    /// Take out where this request stands. One of another shape is another request.
-    pub(super) fn take(&mut self, io: &Io) -> Option<Standing> {
-        self.0.remove(&(io.queue, io.ordinal)).filter(|standing| standing.io == *io)
+    /// Where this request stands. One of another shape is another request, and this one has gone.
+    pub(super) fn find(&mut self, io: &Io) -> Option<Standing> {
+        let key = (io.queue, io.ordinal);
+        if self.0.get(&key).is_some_and(|standing| standing.io != *io) {
+            self.0.remove(&key);
+        }
+        self.0.get(&key).cloned()
     }
 
     pub(super) fn passage(&self, io: &Io) -> Option<Passage> {
@@ -193,11 +197,13 @@ mod tests {
         let (_, decision) = decided(Effect::Error(Errno::EIO));
         let mut standings = Standings::default();
         standings.note(&io(7), &decision, None, 0);
-        assert!(standings.clone().take(&Io { queue: 2, ..io(7) }).is_none());
-        assert!(standings.clone().take(&io(8)).is_none());
-        assert!(standings.clone().take(&Io { bytes: 1024, ..io(7) }).is_none());
+        assert!(standings.clone().find(&Io { queue: 2, ..io(7) }).is_none());
+        assert!(standings.clone().find(&io(8)).is_none());
+        assert!(standings.clone().find(&Io { bytes: 1024, ..io(7) }).is_none());
         standings.retain(1, &[7]);
-        assert!(standings.take(&io(7)).is_some() && standings.take(&io(7)).is_none());
+        assert!(standings.find(&io(7)).is_some());
+        standings.forget(&[(1, 7)]);
+        assert!(standings.find(&io(7)).is_none());
     }
 
     #[test]
@@ -206,7 +212,7 @@ mod tests {
         let (_, decision) = decided(Effect::Hang { at_most_ns: for_ns, then: None });
         let mut standings = Standings::default();
         standings.note(&io(0), &decision, None, 5_000);
-        let standing = standings.take(&io(0)).unwrap();
+        let standing = standings.find(&io(0)).unwrap();
         let Verdict::Hold { at_most, .. } = standing.verdict_at(5_300) else { panic!("held") };
         assert_eq!(at_most, Some(Duration::from_nanos(700)));
     }
@@ -220,7 +226,7 @@ mod tests {
         assert_eq!(standings.held_count(), 1);
         standings.let_go((1, 0), &LetGo::LessTag("A".into(), None), 0);
         standings.let_go((1, 0), &LetGo::Goes(Go::On), 0);
-        let standing = standings.take(&io(0)).unwrap();
+        let standing = standings.find(&io(0)).unwrap();
         assert_eq!(standing.go, Some(Go::On));
         assert!(matches!(standing.verdict, Verdict::Break { tags, .. } if tags.is_empty()));
     }
@@ -232,7 +238,7 @@ mod tests {
         standings.note(&io(3), &decision, Some((Err(Errno::ENOSPC), true)), 9);
         let text = serde_json::to_string(&standings).unwrap();
         let mut again: Standings = serde_json::from_str(&text).unwrap();
-        let standing = again.take(&io(3)).unwrap();
+        let standing = again.find(&io(3)).unwrap();
         assert_eq!(standing.result, Some((Err(Errno::ENOSPC), true)));
         let cause = Cause::Rule(RuleName::new("r").unwrap());
         let held = Verdict::Hold { at_most: None, then: Then::Fail(Errno::EIO), cause };

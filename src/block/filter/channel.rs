@@ -2,8 +2,8 @@
 //!
 //! Knows: which requests ask, pass, fail, wait and come back. Must not know: how a verdict is
 //! reached, or who releases. Invariants: every op ends exactly once, unless its front end is being
-//! disconnected, and then when its ring stops; a request that waits keeps no thread; with nothing
-//! armed a request costs one load and no system call.
+//! disconnected, and then when its ring stops, or it is kept for another channel; a request that
+//! waits keeps no thread; with nothing armed a request costs one load and no system call.
 
 use std::collections::HashMap;
 use std::io;
@@ -169,7 +169,7 @@ impl FilterChannel {
         {
             // It was done before, and what was decided then stands; only the data was missing.
             carried.result = Some(result.and(known));
-            return self.carry(carried, Question::Again(standing));
+            return self.carry(carried, Question::of(standing));
         }
         carried.result = Some(result);
         self.finish(carried, result, false);
@@ -311,18 +311,10 @@ impl FilterChannel {
                 self.shared.count_failed(&carried.op);
                 self.finish(carried, Err(errno), true);
             }
-            (Some(Go::On), None) => self.carry(carried, Question::GoOn(standing.passage)),
-            (None, None) => self.carry(carried, Question::Again(Box::new(standing))),
-            (go, Some((result, true))) => {
+            (_, None) => self.carry(carried, Question::of(Box::new(standing))),
+            (_, Some((result, true))) => {
                 carried.result = Some(result);
-                let standing = Box::new(standing);
-                self.carry(
-                    carried,
-                    match go {
-                        Some(_) => Question::GoOn(standing.passage),
-                        None => Question::Again(standing),
-                    },
-                );
+                self.carry(carried, Question::of(Box::new(standing)));
             }
             (_, Some((_, false))) => {
                 carried.standing = Some(Box::new(standing));

@@ -1,5 +1,6 @@
 //! The filter and its point, told as stories over an image of its own.
 
+mod again;
 mod delays;
 mod races;
 mod rig;
