@@ -2,7 +2,7 @@
 //!
 //! Knows: one [`Journal`] per disk, whose first line is a snapshot and whose others are records.
 //! Must not know: what they say. Invariants: what was replied to an operator is on file before the
-//! reply; a file that cannot be understood is left alone and the disk is not made, because its faults
+//! reply, unless the host could not write it, which is logged; a file that cannot be understood is left alone and the disk is not made, because its faults
 //! would be others than the operator believes.
 
 use std::path::{Path, PathBuf};
