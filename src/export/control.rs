@@ -92,23 +92,24 @@ impl Worker {
         let disk = setup.disk.clone();
         let present = Presence::default();
         let presence = Arc::downgrade(&present);
+        let worker_name = name.clone();
+        let worker = |thread| Self {
+            name,
+            disk,
+            presence,
+            changes,
+            wake,
+            next_avail,
+            abandoned,
+            ended,
+            thread,
+        };
         #[cfg(feature = "fuzzing")]
         if turns::are_here() {
             turns::adopt(setup, shared, ended_in)?;
-            let thread = None;
-            return Ok(Self {
-                name,
-                disk,
-                presence,
-                changes,
-                wake,
-                next_avail,
-                abandoned,
-                ended,
-                thread,
-            });
+            return Ok(worker(None));
         }
-        let thread = std::thread::Builder::new().name(name.clone()).spawn(move || {
+        let thread = std::thread::Builder::new().name(worker_name).spawn(move || {
             // Dropped after the worker.
             let _present = present;
             let mut serving = match Loop::new(setup, shared) {
@@ -123,19 +124,8 @@ impl Worker {
             // Dropping the channel waits for the image, which nobody else has to do.
             let _ = ended_in.send(serving.given_up);
         })?;
-        let thread = Some(thread);
         match ready.recv() {
-            Ok(Ok(())) => Ok(Self {
-                name,
-                disk,
-                presence,
-                changes,
-                wake,
-                next_avail,
-                abandoned,
-                ended,
-                thread,
-            }),
+            Ok(Ok(())) => Ok(worker(Some(thread))),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(io::Error::other("the worker ended while it started")),
         }
