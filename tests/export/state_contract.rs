@@ -1,10 +1,11 @@
 //! The state contract, told of the whole daemon: a state holds from its reply on.
 //!
-//! `BLKFAULT_LONG=1` makes 100,000 toggles of it, about a thousand a second on an optimised build.
+//! `BLKFAULT_LONG=1` makes at least 100,000 toggles and 100 million requests of it, about a thousand
+//! toggles a second on an optimised build.
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -20,6 +21,7 @@ const DEPTH: u16 = 16;
 /// How often the state changes, and how long each lasts, at least and at most.
 struct Pace {
     toggles: u64,
+    requests: u64,
     pause_us: u64,
     more_us: u64,
 }
@@ -27,8 +29,10 @@ struct Pace {
 impl Pace {
     fn chosen() -> Self {
         match std::env::var_os("BLKFAULT_LONG") {
-            Some(_) => Self { toggles: 100_000, pause_us: 200, more_us: 100 },
-            None => Self { toggles: 600, pause_us: 1000, more_us: 300 },
+            Some(_) => {
+                Self { toggles: 100_000, requests: 100_000_000, pause_us: 200, more_us: 100 }
+            }
+            None => Self { toggles: 600, requests: 0, pause_us: 1000, more_us: 300 },
         }
     }
 
@@ -60,6 +64,9 @@ struct Guest<'a> {
     queue: Queue,
     epoch: &'a Epoch,
     certain: &'a Certain,
+    /// Requests of all guests that have ended.
+    progress: &'a AtomicU64,
+    is_over: &'a AtomicBool,
     /// By slot: the version of its sector's content.
     versions: HashMap<u16, u64>,
     next_version: u64,
@@ -73,11 +80,12 @@ impl Guest<'_> {
     }
 
     /// Tells how many requests there were, and how many of them failed.
-    fn run(mut self, pace: &Pace) -> [u64; 2] {
+    fn run(mut self) -> [u64; 2] {
         self.queue.prepare_slots(DEPTH, SECTOR as u64);
-        while self.epoch.load(Ordering::SeqCst) < 2 * pace.toggles {
+        while !self.is_over.load(Ordering::Relaxed) {
             self.write_all();
             self.read_all();
+            self.progress.fetch_add(2 * u64::from(DEPTH), Ordering::Relaxed);
         }
         [self.requests, self.failed]
     }
@@ -151,22 +159,27 @@ fn no_request_is_on_the_wrong_side_of_a_reply_and_no_failed_write_reaches_the_di
     let mut front = Front::connect(&daemon.socket("disk0"));
     front.negotiate(feature::ALL);
     let (epoch, certain) = (Epoch::default(), Certain::default());
+    let (progress, is_over) = (AtomicU64::default(), AtomicBool::default());
     let mut operator = crate::support::operator::Operator::connect_oob(&daemon.monitor());
 
-    let (pace, began) = (Pace::chosen(), Instant::now());
+    let (pace, began, mut toggles) = (Pace::chosen(), Instant::now(), 0);
     let [requests, failed] = std::thread::scope(|scope| {
         let guests = front.start_queues(QUEUES, 64).into_iter().map(|queue| Guest {
             queue,
             epoch: &epoch,
             certain: &certain,
+            progress: &progress,
+            is_over: &is_over,
             versions: HashMap::new(),
             next_version: 1,
             requests: 0,
             failed: 0,
         });
-        let pace = &pace;
-        let guests: Vec<_> = guests.map(|guest| scope.spawn(move || guest.run(pace))).collect();
-        for toggle in 0..pace.toggles {
+        let guests: Vec<_> = guests.map(|guest| scope.spawn(move || guest.run())).collect();
+        let is_enough =
+            |toggle| toggle >= pace.toggles && progress.load(Ordering::Relaxed) >= pace.requests;
+        for toggle in (0..).take_while(|toggle| !is_enough(*toggle)) {
+            toggles += 1;
             let state = if toggle % 2 == 0 { "error" } else { "none" };
             epoch.fetch_add(1, Ordering::SeqCst);
             let arguments = json!({ "id": "disk0", "state": state });
@@ -174,14 +187,14 @@ fn no_request_is_on_the_wrong_side_of_a_reply_and_no_failed_write_reaches_the_di
             epoch.fetch_add(1, Ordering::SeqCst);
             std::thread::sleep(pace.pause(toggle));
         }
+        is_over.store(true, Ordering::Relaxed);
         let counts = guests.into_iter().map(|guest| guest.join().expect("a guest's story"));
         counts.fold([0; 2], |[all, bad], [requests, failed]| [all + requests, bad + failed])
     });
     let (good, bad) = (certain.good.into_inner(), certain.bad.into_inner());
     eprintln!(
-        "H-01: {} toggles in {:.0?}, {requests} requests: {good} certainly good, {bad} certainly bad, \
-         none on the wrong side",
-        pace.toggles,
+        "H-01: {toggles} toggles in {:.0?}, {requests} requests: {good} certainly good, {bad} certainly \
+         bad, none on the wrong side",
         began.elapsed()
     );
     assert!(good > 1_000 && bad > 1_000, "the story happened: {good} good, {bad} bad");
