@@ -1,0 +1,221 @@
+//! The driver of one queue: as many requests in flight as the workload says, and how long each took.
+//!
+//! Knows: virtqueues, by the tests' front end, used as Linux uses them: an indirect descriptor for
+//! each request, and an interrupt (an eventfd) for its end. Must not know: who serves. Invariants: a
+//! request that fails ends the measurement; time is taken only within the measured part.
+
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use crate::support::front::{Desc, Memory, NEXT, Queue, WRITE, header, kind};
+use crate::workload::{Ask, Asks, Kind, Pattern, Workload};
+
+/// Longer than any back end may take for a request.
+const WAIT: Duration = Duration::from_secs(30);
+const PAGE_BYTES: u64 = 4096;
+/// Where a slot's parts lie in its first page.
+const STATUS_AT: u64 = 64;
+const TABLE_AT: u64 = 128;
+
+/// What a queue's driver saw.
+#[derive(Debug)]
+pub struct Seen {
+    pub operations: u64,
+    pub bytes: u64,
+    pub elapsed: Duration,
+    /// In nanoseconds.
+    pub latency: Histogram<u64>,
+}
+
+impl Seen {
+    fn new() -> Self {
+        let latency = Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("bounds");
+        Self { operations: 0, bytes: 0, elapsed: Duration::ZERO, latency }
+    }
+
+    /// Two queues' together.
+    pub fn and(mut self, other: &Self) -> Self {
+        self.operations += other.operations;
+        self.bytes += other.bytes;
+        self.elapsed = self.elapsed.max(other.elapsed);
+        self.latency.add(&other.latency).expect("the same bounds");
+        self
+    }
+}
+
+/// A request that is under way in a slot.
+#[derive(Debug, Clone, Copy)]
+struct UnderWay {
+    ask: Ask,
+    /// When it was asked, or should have been.
+    since: Instant,
+}
+
+/// One queue and its buffers.
+pub struct Driver {
+    queue: Queue,
+    memory: Memory,
+    asks: Asks,
+    workload: Workload,
+    slots: u64,
+    stride: u64,
+    under_way: Vec<Option<UnderWay>>,
+    free: Vec<u16>,
+    seen: Seen,
+    measures: bool,
+}
+
+impl Driver {
+    /// Use a started queue for this.
+    pub fn new(queue: Queue, memory: &Memory, workload: Workload, image_bytes: u64) -> Self {
+        let stride = PAGE_BYTES + u64::from(workload.block_bytes);
+        let slots = memory.allocate(stride * u64::from(workload.depth), PAGE_BYTES);
+        let driver = Self {
+            asks: Asks::new(workload, image_bytes, queue.index),
+            memory: memory.clone(),
+            workload,
+            slots,
+            stride,
+            under_way: vec![None; workload.depth.into()],
+            free: (0..workload.depth).rev().collect(),
+            seen: Seen::new(),
+            measures: false,
+            queue,
+        };
+        for slot in 0..workload.depth {
+            let base = driver.base(slot);
+            driver.queue.put_desc(slot, Desc::indirect(base + TABLE_AT, 3));
+            driver.memory.write(base + PAGE_BYTES, &vec![0xa5; workload.block_bytes as usize]);
+        }
+        driver
+    }
+
+    fn base(&self, slot: u16) -> u64 {
+        self.slots + self.stride * u64::from(slot)
+    }
+
+    /// Offer a request, without a kick.
+    fn start(&mut self, ask: Ask, since: Instant) {
+        let slot = self.free.pop().expect("a free slot");
+        let base = self.base(slot);
+        let (kind, flags) = match ask.kind {
+            Kind::Read => (kind::IN, WRITE),
+            Kind::Write => (kind::OUT, 0),
+            Kind::Flush => (kind::FLUSH, 0),
+        };
+        self.memory.write(base, &header(kind, ask.offset_bytes / 512));
+        self.memory.write(base + STATUS_AT, &[0xff]);
+        let chained = |addr, len, flags, next| Desc { addr, len, flags: flags | NEXT, next };
+        let data = chained(base + PAGE_BYTES, ask.bytes, flags, 2);
+        let after_header = if ask.bytes == 0 { 2 } else { 1 };
+        let table = [chained(base, 16, 0, after_header), data, Desc::writable(base + STATUS_AT, 1)];
+        let mut bytes = [0; 48];
+        for (place, desc) in bytes.chunks_exact_mut(16).zip(table) {
+            place.copy_from_slice(&desc.to_bytes());
+        }
+        self.memory.write(base + TABLE_AT, &bytes);
+        self.under_way[usize::from(slot)] = Some(UnderWay { ask, since });
+        self.queue.offer(slot);
+    }
+
+    /// Take an answer, if there is one now or within `wait`.
+    fn finish(&mut self, wait: Option<Duration>) -> Option<Ask> {
+        let used = match wait {
+            Some(wait) => self.queue.wait_used(wait)?,
+            None => self.queue.pop_used()?,
+        };
+        let slot = used.head.0;
+        let UnderWay { ask, since } =
+            self.under_way[usize::from(slot)].take().expect("an answer to what was asked");
+        let mut status = [0xff];
+        self.memory.read_into(self.base(slot) + STATUS_AT, &mut status);
+        assert_eq!(status, [0], "{ask:?} failed");
+        self.free.push(slot);
+        let ends_operation = self.workload.pattern != Pattern::WriteFlush || ask.bytes == 0;
+        if self.measures {
+            self.seen.bytes += u64::from(ask.bytes);
+            if ends_operation {
+                self.seen.operations += 1;
+                let took = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+                self.seen.latency.saturating_record(took);
+            }
+        }
+        Some(ask)
+    }
+
+    /// Load the queue for so long, without measuring and then measuring.
+    pub fn run(&mut self, warm_up: Duration, time: Duration, at_start: impl FnOnce()) -> Seen {
+        self.go_on_for(warm_up);
+        at_start();
+        self.measures = true;
+        let began = Instant::now();
+        self.go_on_for(time);
+        self.seen.elapsed = began.elapsed();
+        self.measures = false;
+        while self.free.len() < usize::from(self.workload.depth) {
+            self.finish(Some(WAIT)).expect("an answer");
+        }
+        std::mem::replace(&mut self.seen, Seen::new())
+    }
+
+    fn go_on_for(&mut self, time: Duration) {
+        match self.workload.pattern {
+            Pattern::Mixed { per_second } => self.keep_pace(time, per_second),
+            Pattern::WriteFlush => self.write_and_flush(time),
+            _ => self.keep_full(time),
+        }
+    }
+
+    /// Closed loop: a request for each that ends.
+    fn keep_full(&mut self, time: Duration) {
+        let began = Instant::now();
+        loop {
+            let now = Instant::now();
+            while !self.free.is_empty() {
+                let ask = self.asks.next();
+                self.start(ask, now);
+            }
+            self.queue.kick();
+            if now - began >= time {
+                return;
+            }
+            self.finish(Some(WAIT)).expect("an answer");
+            while self.finish(None).is_some() {}
+        }
+    }
+
+    /// A flush after each write; their time is one.
+    fn write_and_flush(&mut self, time: Duration) {
+        let began = Instant::now();
+        while began.elapsed() < time {
+            let since = Instant::now();
+            for ask in [self.asks.next(), Ask::FLUSH] {
+                self.start(ask, since);
+                self.queue.kick();
+                self.finish(Some(WAIT)).expect("an answer");
+            }
+        }
+    }
+
+    /// Open loop: requests come when they come, at exponential distances, and one that has to wait for
+    /// a slot has waited.
+    fn keep_pace(&mut self, time: Duration, per_second: u32) {
+        let began = Instant::now();
+        let mut due = Duration::ZERO;
+        while due < time {
+            while let Some(left) = due.checked_sub(began.elapsed()).filter(|left| !left.is_zero()) {
+                self.finish(Some(left));
+            }
+            if self.free.is_empty() {
+                self.finish(Some(WAIT)).expect("an answer");
+            }
+            let ask = self.asks.next();
+            self.start(ask, began + due);
+            self.queue.kick();
+            #[allow(clippy::cast_precision_loss, reason = "53 bits of randomness")]
+            let uniform = ((self.asks.random() >> 11) + 1) as f64 / (1u64 << 53) as f64;
+            due += Duration::from_secs_f64(-uniform.ln() / f64::from(per_second));
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! What was measured, as a table and as JSON.
+//!
+//! Knows: medians and ratios. Must not know: how anything was measured. Invariant: a ratio compares
+//! medians of one run of this program, of back ends that took turns.
+
+use serde_json::{Value, json};
+
+use crate::back_end::{Place, Whose};
+use crate::workload::Workload;
+
+/// One short run of one back end.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sample {
+    /// Operations per second.
+    pub iops: f64,
+    pub bytes_per_second: f64,
+    /// Latency in microseconds: half, 99 % and 99.9 % of operations took no longer.
+    pub p50_us: f64,
+    pub p99_us: f64,
+    pub p999_us: f64,
+    /// CPU time of the back end for an operation, user and system.
+    pub cpu_us: f64,
+    /// Context switches of the back end's threads for an operation.
+    pub switches: f64,
+    pub resident_kib: f64,
+    pub first_io_ms: f64,
+}
+
+impl Sample {
+    const FIGURES: [(&'static str, fn(&Self) -> f64); 9] = [
+        ("iops", |sample| sample.iops),
+        ("bytes-per-second", |sample| sample.bytes_per_second),
+        ("p50-us", |sample| sample.p50_us),
+        ("p99-us", |sample| sample.p99_us),
+        ("p999-us", |sample| sample.p999_us),
+        ("cpu-us", |sample| sample.cpu_us),
+        ("switches", |sample| sample.switches),
+        ("resident-kib", |sample| sample.resident_kib),
+        ("first-io-ms", |sample| sample.first_io_ms),
+    ];
+
+    fn to_json(self) -> Value {
+        Self::FIGURES
+            .iter()
+            .map(|(name, figure)| ((*name).to_owned(), json!(figure(&self))))
+            .collect()
+    }
+}
+
+/// All runs of one back end under one workload.
+#[derive(Debug)]
+pub struct Row {
+    pub place: Place,
+    pub workload: Workload,
+    pub back_end: String,
+    pub whose: Whose,
+    pub is_special: bool,
+    pub samples: Vec<Sample>,
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => 0.0,
+        odd if odd % 2 == 1 => values[middle],
+        _ => f64::midpoint(values[middle - 1], values[middle]),
+    }
+}
+
+impl Row {
+    /// The median of a figure.
+    pub fn median(&self, figure: fn(&Sample) -> f64) -> f64 {
+        median(self.samples.iter().map(figure).collect())
+    }
+
+    /// Whether the rows are of the same contest.
+    fn meets(&self, other: &Self) -> bool {
+        self.place == other.place && self.workload.name == other.workload.name
+    }
+}
+
+/// The fastest of those that may be compared.
+fn best<'a>(rows: &'a [Row], row: &Row, may: impl Fn(&Row) -> bool) -> Option<&'a Row> {
+    let iops = |row: &Row| row.median(|sample| sample.iops);
+    rows.iter()
+        .filter(|other| other.meets(row) && !other.is_special && may(other))
+        .max_by(|one, other| iops(one).total_cmp(&iops(other)))
+}
+
+/// Figures as many as fit a column.
+fn short(value: f64) -> String {
+    match value {
+        value if value >= 10_000.0 => format!("{:.0}k", value / 1000.0),
+        value if value >= 100.0 => format!("{value:.0}"),
+        value if value >= 10.0 => format!("{value:.1}"),
+        value => format!("{value:.2}"),
+    }
+}
+
+/// The table of one contest, as Markdown. `x qsd` are ratios to QEMU's fastest configuration, of
+/// operations per second and of CPU time; `x peers` to the fastest of all that are not ours.
+pub fn table(rows: &[Row]) -> String {
+    let mut text = String::new();
+    let mut last: Option<&Row> = None;
+    for row in rows {
+        if last.is_none_or(|last| !last.meets(row)) {
+            text += &format!("\n### {} on {}\n\n", row.workload.name, row.place.name());
+            text += "| back end | op/s | MB/s | p50 us | p99 us | p99.9 us | CPU us | switches | KiB | first I/O ms | x qsd | x CPU | x peers |\n";
+            text +=
+                "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |\n";
+        }
+        last = Some(row);
+        text += &line(rows, row);
+    }
+    text
+}
+
+fn line(rows: &[Row], row: &Row) -> String {
+    let iops = row.median(|sample| sample.iops);
+    let of = |other: Option<&Row>, figure: fn(&Sample) -> f64| match other {
+        Some(other) if row.whose == Whose::Ours && other.median(figure) > 0.0 => {
+            format!("{:.2}", row.median(figure) / other.median(figure))
+        }
+        _ => String::new(),
+    };
+    let qsd = best(rows, row, |other| other.whose == Whose::Qemu);
+    let peers = best(rows, row, |other| other.whose != Whose::Ours);
+    format!(
+        "| {} | {} | {} | {} | {} | {} | {} | {} | {:.0} | {} | {} | {} | {} |\n",
+        row.back_end,
+        short(iops),
+        short(row.median(|sample| sample.bytes_per_second) / 1e6),
+        short(row.median(|sample| sample.p50_us)),
+        short(row.median(|sample| sample.p99_us)),
+        short(row.median(|sample| sample.p999_us)),
+        short(row.median(|sample| sample.cpu_us)),
+        short(row.median(|sample| sample.switches)),
+        row.median(|sample| sample.resident_kib),
+        short(row.median(|sample| sample.first_io_ms)),
+        of(qsd, |sample| sample.iops),
+        of(qsd, |sample| sample.cpu_us),
+        of(peers, |sample| sample.iops),
+    )
+}
+
+/// Everything, for programs.
+pub fn to_json(rows: &[Row]) -> Value {
+    let row = |row: &Row| {
+        json!({
+            "place": row.place.name(),
+            "workload": row.workload.name,
+            "back-end": row.back_end,
+            "medians": Sample::FIGURES
+                .iter()
+                .map(|(name, figure)| ((*name).to_owned(), json!(row.median(*figure))))
+                .collect::<Value>(),
+            "runs": row.samples.iter().map(|sample| sample.to_json()).collect::<Value>(),
+        })
+    };
+    json!({ "rows": rows.iter().map(row).collect::<Value>() })
+}
