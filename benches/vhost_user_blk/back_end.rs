@@ -4,7 +4,7 @@
 //! the file. Must not know: what is asked of them. Invariants: a program is gone when its [`Running`] is
 //! dropped; each is asked as its users would ask it, with nothing that its help does not tell.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -247,7 +247,7 @@ fn text(path: &Path) -> String {
 }
 
 /// The first connection that it takes, unless it ends before.
-fn connect(socket: &PathBuf, child: &mut Child) -> Option<Front> {
+fn connect(socket: &Path, child: &mut Child) -> Option<Front> {
     let deadline = Instant::now() + START_WAIT;
     while Instant::now() < deadline {
         if let Ok(front) = Front::try_connect(socket, ONE_REGION) {

@@ -95,7 +95,14 @@ impl Options {
     fn workloads(&self) -> Vec<Workload> {
         let is_meant = |workload: &&Workload| match self.rules {
             true => workload.name == RULES_WORKLOAD,
-            false => Self::wants(&self.workload, workload.name),
+            // A name that is another's beginning means itself.
+            false if self.workload.iter().any(|name| name == workload.name) => true,
+            false => {
+                let is_part = |part: &&String| WORKLOADS.iter().all(|one| one.name != **part);
+                let parts: Vec<String> = self.workload.iter().filter(is_part).cloned().collect();
+                self.workload.is_empty()
+                    || parts.iter().any(|part| workload.name.contains(part.as_str()))
+            }
         };
         WORKLOADS.iter().filter(is_meant).copied().collect()
     }
@@ -170,7 +177,10 @@ fn load_all(
             .map(|queue| Driver::new(queue, &memory, workload, USED_BYTES))
             .map(|mut driver| {
                 let starts = &starts;
-                scope.spawn(move || driver.run(warm_up, time, || drop(starts.wait())))
+                let at_start = || {
+                    starts.wait();
+                };
+                scope.spawn(move || driver.run(warm_up, time, at_start))
             })
             .collect();
         starts.wait();

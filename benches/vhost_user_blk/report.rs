@@ -26,8 +26,11 @@ pub struct Sample {
     pub first_io_ms: f64,
 }
 
+/// A figure's name, and the figure.
+type Figure = (&'static str, fn(&Sample) -> f64);
+
 impl Sample {
-    const FIGURES: [(&'static str, fn(&Self) -> f64); 9] = [
+    const FIGURES: [Figure; 9] = [
         ("iops", |sample| sample.iops),
         ("bytes-per-second", |sample| sample.bytes_per_second),
         ("p50-us", |sample| sample.p50_us),

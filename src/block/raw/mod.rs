@@ -7,7 +7,7 @@
 //! ```text
 //! options -> open (probe, lock) -> Opened, one per description
 //! Op -> task (transfer, bounce, turns): which system call next, and what does its result mean
-//!    -> uring | threads: carry the system calls out
+//!    -> inline: what waits for no device; uring | threads: the other system calls
 //! ```
 
 mod bounce;
@@ -15,6 +15,7 @@ mod budget;
 mod current;
 mod direct;
 mod extent;
+mod inline;
 mod lock;
 mod open;
 mod options;

@@ -17,6 +17,7 @@ use rustix::fs::OFlags;
 
 use super::budget::Budget;
 use super::extent::{Extent, Identity};
+use super::inline::Source;
 use super::lock::{self, Claim, LockError};
 use super::options::{CacheMode, ImageKind, Locking, OpenError, RawOptions};
 use super::probe::{self, Alignment};
@@ -49,6 +50,8 @@ pub(super) struct Opened {
     can_punch: AtomicBool,
     /// Ranges can be zeroed without writing.
     can_zero_range: AtomicBool,
+    /// Which calls wait for a device.
+    pub(super) source: Source,
     /// Where requests wait for memory of ours.
     pub(super) bounces: Arc<Budget>,
     /// Where flushes wait for each other.
@@ -100,6 +103,7 @@ impl Opened {
             can_punch: AtomicBool::new(can_punch),
             can_zero_range: AtomicBool::new(true),
             flushes: FlushGate::default(),
+            source: Source::of(&file, options.cache),
             file,
             options,
             kind,

@@ -318,6 +318,11 @@ impl Task {
         self.image.raw_fd()
     }
 
+    /// The image that it was submitted to.
+    pub(super) fn image(&self) -> &Arc<Opened> {
+        &self.image
+    }
+
     /// Block until [`next`](Self::next) may have another answer.
     pub(super) fn wait(&self) {
         self.image.flushes.wait();

@@ -11,10 +11,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use super::current::Current;
-use super::task::{Call, Next, Task};
+use super::inline::plainly;
+use super::task::{Next, Task};
 use crate::block::waker::Waker;
 use crate::block::{Channel, Completion, Op};
-use crate::errno::Errno;
 
 /// QEMU's `thread-pool-max`.
 const THREADS_MAX: usize = 64;
@@ -120,7 +120,7 @@ impl Job {
                 Next::Ended(result) => break result,
                 Next::Wait => self.task.wait(),
                 Next::Call(call) => {
-                    let result = carry_out(fd, &call);
+                    let result = plainly(fd, &call);
                     self.task.advance(result);
                 }
             }
@@ -130,27 +130,6 @@ impl Job {
         drop(self.task);
         self.mailbox.deliver(completion);
     }
-}
-
-fn carry_out(fd: i32, call: &Call<'_>) -> Result<u32, Errno> {
-    let offset = |bytes: u64| libc::off64_t::try_from(bytes).map_err(|_| Errno::EIO);
-    let count = |pieces: &[libc::iovec]| i32::try_from(pieces.len()).map_err(|_| Errno::EINVAL);
-    // SAFETY: the task keeps the descriptor open and the memory of its pieces mapped.
-    let result = unsafe {
-        match *call {
-            Call::Read { pieces, offset_bytes } => {
-                libc::preadv64(fd, pieces.as_ptr(), count(pieces)?, offset(offset_bytes)?)
-            }
-            Call::Write { pieces, offset_bytes } => {
-                libc::pwritev64(fd, pieces.as_ptr(), count(pieces)?, offset(offset_bytes)?)
-            }
-            Call::Datasync => libc::fdatasync(fd) as isize,
-            Call::Allocate { mode, offset_bytes, bytes } => {
-                libc::fallocate64(fd, mode, offset(offset_bytes)?, offset(bytes)?) as isize
-            }
-        }
-    };
-    u32::try_from(result).map_err(|_| Errno::from_io(&io::Error::last_os_error()))
 }
 
 /// Where a channel's completions arrive.

@@ -1,4 +1,4 @@
-//! Tasks carried out by io_uring.
+//! Tasks carried out by io_uring, but for the calls that wait for no device.
 //!
 //! Knows: io_uring; the only module that does. Must not know: what a task is for. Invariants: at
 //! most as many calls are in the kernel as the completion queue holds, so no completion is lost;
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use io_uring::{IoUring, Probe, opcode, register, squeue, types};
 
 use super::current::Current;
+use super::inline;
 use super::task::{Call, Next, Task};
 use crate::block::waker::Waker;
 use crate::block::{Channel, Completion, Op};
@@ -109,6 +110,8 @@ pub(super) struct UringChannel {
     ended: Vec<Completion>,
     results: Vec<(u64, i32)>,
     outage: Outage,
+    /// How writes go that the worker carries out itself.
+    pace: inline::Pace,
 }
 
 impl UringChannel {
@@ -126,6 +129,7 @@ impl UringChannel {
             ended: Vec::new(),
             results: Vec::new(),
             outage: Outage::default(),
+            pace: inline::Pace::default(),
         })
     }
 
@@ -143,28 +147,35 @@ impl UringChannel {
         self.slots.len() - 1
     }
 
-    /// Let a task make its next call, wait or end.
+    /// Let a task make its next calls until one has to wait, or it has ended.
     fn drive(&mut self, slot: usize) {
         if self.in_kernel >= self.in_kernel_max() {
             return self.backlog.push_back(slot);
         }
         let Some(task) = &mut self.slots[slot] else { return };
-        let file = types::Fd(task.raw_fd());
-        match task.next(Some(&self.waker)) {
-            Next::Wait => self.parked.push(slot),
-            Next::Ended(result) => {
-                self.ended.push(Completion { ticket: task.ticket, result });
-                self.slots[slot] = None;
-                self.free.push(slot);
-            }
-            Next::Call(call) => {
-                let entry = entry(file, &call).user_data(slot as u64);
-                if self.push(&entry) {
-                    self.in_kernel += 1;
-                } else {
-                    self.backlog.push_back(slot);
+        let (image, ticket) = (task.image().clone(), task.ticket);
+        let entry = loop {
+            match task.next(Some(&self.waker)) {
+                Next::Wait => return self.parked.push(slot),
+                Next::Ended(result) => {
+                    self.ended.push(Completion { ticket, result });
+                    self.slots[slot] = None;
+                    return self.free.push(slot);
+                }
+                Next::Call(call) => {
+                    let fd = image.raw_fd();
+                    let Some(result) = inline::carry_out(&image.source, &mut self.pace, fd, &call)
+                    else {
+                        break entry(types::Fd(fd), &call).user_data(slot as u64);
+                    };
+                    task.advance(result);
                 }
             }
+        };
+        if self.push(&entry) {
+            self.in_kernel += 1;
+        } else {
+            self.backlog.push_back(slot);
         }
     }
 

@@ -1,0 +1,253 @@
+//! Calls that a worker had better carry out itself, because they wait for no device.
+//!
+//! Knows: which calls those are, and how the kernel is asked not to wait. Must not know: who carries
+//! the others out. Invariants: a call that would wait for a device is left to the ring, or is the last
+//! for a while; a result told here is the call's only one, so nothing is asked for twice.
+//!
+//! For data in memory a plain call is several times as cheap as io_uring, which gives what it cannot
+//! do without waiting to another thread, among it every call on tmpfs and every write to ext4.
+
+use std::fs::File;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::options::CacheMode;
+use super::task::Call;
+use crate::errno::Errno;
+
+/// A write that took longer has waited for a device, or another thread had the processor meanwhile.
+const QUICK: Duration = Duration::from_millis(1);
+/// Two slow ones among so many have waited for the device: the host holds a writer back once every few
+/// pages (`balance_dirty_pages` in Linux' mm/page-writeback.c), but takes the processor away once in
+/// thousands of writes.
+const SLOW_WITHIN: u64 = 64;
+/// How long no other is tried then. Who is held back waits up to 200 ms (`MAX_PAUSE` there).
+const REST: Duration = Duration::from_secs(1);
+
+/// Where a file's data comes from, as far as it matters here.
+#[derive(Debug)]
+pub(super) struct Source {
+    kind: Kind,
+    /// The kernel can be asked to read only what is in memory.
+    reads_at_once: AtomicBool,
+    /// The same of writes.
+    writes_at_once: AtomicBool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Memory, and nothing else.
+    Memory,
+    /// A disk of this machine, through the page cache: writes go to memory, and wait where there are
+    /// too many of them.
+    Cached,
+    /// A server or a program, through the page cache: reads may be found there.
+    Remote,
+    /// A device, always.
+    Device,
+}
+
+/// File systems in memory, and those on disks of the machine (`linux/magic.h`, `statfs(2)`).
+const IN_MEMORY: [u32; 3] = [0x0102_1994, 0x8584_58f6, 0x9584_58f6];
+const ON_DISK: [u32; 5] = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0xca45_1a4e];
+
+impl Source {
+    /// What the host says of an open file.
+    pub(super) fn of(file: &File, cache: CacheMode) -> Self {
+        let kind = match (cache, rustix::fs::fstatfs(file)) {
+            (CacheMode::Direct, _) => Kind::Device,
+            (CacheMode::Buffered, Ok(system)) => {
+                // The C library's field is wider on some architectures; the numbers have 32 bits.
+                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+                let magic = system.f_type as u32;
+                if IN_MEMORY.contains(&magic) {
+                    Kind::Memory
+                } else if ON_DISK.contains(&magic) {
+                    Kind::Cached
+                } else {
+                    Kind::Remote
+                }
+            }
+            (CacheMode::Buffered, Err(_)) => Kind::Remote,
+        };
+        let at_once = kind != Kind::Device;
+        Self {
+            kind,
+            reads_at_once: AtomicBool::new(at_once),
+            writes_at_once: AtomicBool::new(at_once),
+        }
+    }
+}
+
+/// How one worker's last writes went.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    tried: u64,
+    /// Which of those was slow last.
+    slow_last: Option<u64>,
+    /// Writes wait for the device until then.
+    rests_until: Option<Instant>,
+}
+
+impl Pace {
+    /// Whether to try a plain write.
+    fn is_good(&self, now: Instant) -> bool {
+        self.rests_until.is_none_or(|until| now >= until)
+    }
+
+    /// One was tried.
+    fn took(&mut self, began: Instant, ended: Instant) {
+        self.tried += 1;
+        if ended.saturating_duration_since(began) <= QUICK {
+            return;
+        }
+        let before = self.slow_last.replace(self.tried);
+        if before.is_some_and(|before| self.tried - before <= SLOW_WITHIN) {
+            self.rests_until = Some(ended + REST);
+            self.slow_last = None;
+        }
+    }
+}
+
+/// Carry a call out now, if it does not wait for a device. `None`, and nothing done, if it might.
+pub(super) fn carry_out(
+    source: &Source,
+    pace: &mut Pace,
+    fd: i32,
+    call: &Call<'_>,
+) -> Option<Result<u32, Errno>> {
+    match (call, source.kind) {
+        (_, Kind::Device) | (Call::Allocate { .. }, _) => None,
+        (Call::Read { .. } | Call::Write { .. } | Call::Datasync, Kind::Memory) => {
+            Some(plainly(fd, call))
+        }
+        (Call::Read { .. }, Kind::Cached | Kind::Remote) => {
+            at_once(&source.reads_at_once, fd, call)
+        }
+        (Call::Write { .. }, Kind::Cached) => {
+            at_once(&source.writes_at_once, fd, call).or_else(|| {
+                let began = Instant::now();
+                pace.is_good(began).then(|| {
+                    let result = plainly(fd, call);
+                    pace.took(began, Instant::now());
+                    result
+                })
+            })
+        }
+        (Call::Write { .. } | Call::Datasync, _) => None,
+    }
+}
+
+/// Ask the kernel for what it can do without waiting; remember if it never can.
+fn at_once(is_known: &AtomicBool, fd: i32, call: &Call<'_>) -> Option<Result<u32, Errno>> {
+    if !is_known.load(Ordering::Relaxed) {
+        return None;
+    }
+    match ask(fd, call, libc::RWF_NOWAIT) {
+        Err(Errno::EAGAIN) => None,
+        // What a kernel or a file system says that does not know the flag.
+        Err(errno) if [Errno::EOPNOTSUPP.number(), libc::ENOSYS].contains(&errno.number()) => {
+            is_known.store(false, Ordering::Relaxed);
+            None
+        }
+        result => Some(result),
+    }
+}
+
+/// Carry a call out, however long it takes.
+pub(super) fn plainly(fd: i32, call: &Call<'_>) -> Result<u32, Errno> {
+    ask(fd, call, 0)
+}
+
+fn ask(fd: i32, call: &Call<'_>, flags: i32) -> Result<u32, Errno> {
+    let offset = |bytes: u64| libc::off64_t::try_from(bytes).map_err(|_| Errno::EIO);
+    let count = |pieces: &[libc::iovec]| i32::try_from(pieces.len()).map_err(|_| Errno::EINVAL);
+    // SAFETY: the task keeps the descriptor open and the memory of its pieces mapped.
+    let result = unsafe {
+        match *call {
+            Call::Read { pieces, offset_bytes } if flags == 0 => {
+                libc::preadv64(fd, pieces.as_ptr(), count(pieces)?, offset(offset_bytes)?)
+            }
+            Call::Write { pieces, offset_bytes } if flags == 0 => {
+                libc::pwritev64(fd, pieces.as_ptr(), count(pieces)?, offset(offset_bytes)?)
+            }
+            Call::Read { pieces, offset_bytes } => {
+                libc::preadv64v2(fd, pieces.as_ptr(), count(pieces)?, offset(offset_bytes)?, flags)
+            }
+            Call::Write { pieces, offset_bytes } => {
+                libc::pwritev64v2(fd, pieces.as_ptr(), count(pieces)?, offset(offset_bytes)?, flags)
+            }
+            Call::Datasync => libc::fdatasync(fd) as isize,
+            Call::Allocate { mode, offset_bytes, bytes } => {
+                libc::fallocate64(fd, mode, offset(offset_bytes)?, offset(bytes)?) as isize
+            }
+        }
+    };
+    u32::try_from(result).map_err(|_| Errno::from_io(&io::Error::last_os_error()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_that_wait_for_the_device_are_left_to_the_ring_for_a_while() {
+        let (mut pace, start) = (Pace::default(), Instant::now());
+        let slow = start + 2 * QUICK;
+        pace.took(start, slow);
+        assert!(pace.is_good(slow), "once may be chance");
+        (0..SLOW_WITHIN).for_each(|_| pace.took(start, start + QUICK));
+        pace.took(start, slow);
+        assert!(pace.is_good(slow), "the other is long ago");
+        pace.took(start, start);
+        pace.took(start, slow);
+        assert!(!pace.is_good(slow) && !pace.is_good(slow + REST / 2));
+        assert!(pace.is_good(slow + REST));
+    }
+
+    fn piece(bytes: &mut [u8]) -> [libc::iovec; 1] {
+        [libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() }]
+    }
+
+    #[test]
+    fn what_needs_the_device_is_left_to_the_ring() {
+        use std::os::fd::AsRawFd;
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(4096).unwrap();
+        let source = Source::of(&file, CacheMode::Direct);
+        let mut memory = [0; 512];
+        let pieces = piece(&mut memory);
+        let calls = [
+            Call::Read { pieces: &pieces, offset_bytes: 0 },
+            Call::Write { pieces: &pieces, offset_bytes: 0 },
+            Call::Datasync,
+            Call::Allocate { mode: 0, offset_bytes: 0, bytes: 512 },
+        ];
+        for call in calls {
+            let told = carry_out(&source, &mut Pace::default(), file.as_raw_fd(), &call);
+            assert_eq!(told, None, "{call:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_in_memory_is_read_and_written_on_the_spot() {
+        use std::os::fd::AsRawFd;
+        let memfd = rustix::fs::memfd_create("image", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        let file = File::from(memfd);
+        file.set_len(4096).unwrap();
+        let source = Source::of(&file, CacheMode::Buffered);
+        assert_eq!(source.kind, Kind::Memory);
+        let ask =
+            |call: &Call<'_>| carry_out(&source, &mut Pace::default(), file.as_raw_fd(), call);
+        let (mut data, mut read) = ([7; 512], [0; 512]);
+        let from = piece(&mut data);
+        assert_eq!(ask(&Call::Write { pieces: &from, offset_bytes: 3584 }), Some(Ok(512)));
+        let into = piece(&mut read);
+        assert_eq!(ask(&Call::Read { pieces: &into, offset_bytes: 3584 }), Some(Ok(512)));
+        assert_eq!(ask(&Call::Read { pieces: &into, offset_bytes: 4000 }), Some(Ok(96)), "short");
+        assert_eq!(ask(&Call::Read { pieces: &into, offset_bytes: 4096 }), Some(Ok(0)), "its end");
+        assert_eq!(ask(&Call::Datasync), Some(Ok(0)));
+        assert_eq!(read[96..], [7; 416], "the first 96 bytes were read once more");
+    }
+}
