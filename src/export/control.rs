@@ -1,13 +1,12 @@
 //! The control thread's end of a worker.
 //!
-//! Knows: how a [`worker`](super::worker) is started, told of changes and stopped. Must not know: what
-//! a worker does. Invariants: a change is in force when [`Worker::tell`] returns well; nothing here
-//! waits longer than its timeouts and the [`Patience`] of a stop.
+//! Knows: how a [`worker`](super::worker) is started, told of changes by a [`handoff`] and stopped.
+//! Must not know: what a worker does. Invariants: a change is in force when [`Worker::tell`] returns well;
+//! nothing here waits longer than its timeouts and the [`Patience`] of a stop.
 
 use std::fs::File;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -17,13 +16,25 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use super::disk::Disk;
 #[cfg(feature = "fuzzing")]
 use super::fuzzing::turns;
+use super::handoff::{self, Sent, Wake};
 use super::late::Presence;
 use super::memory::GuestMemory;
 use super::patience::{Patience, STOP_TIMEOUT};
-use super::worker::{Loop, Shared, WorkerSetup};
+use super::worker::{Loop, WorkerSetup};
 
 /// How long a worker may take to hear of something. Longer, and it is inside the image's code.
 const HEAR_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// The worker's end of what it shares with the control thread.
+pub(super) type Listener = handoff::Listener<Change, EventFd>;
+
+impl Wake for EventFd {
+    fn wake(&self) {
+        // Full, it wakes all the same.
+        let _ = self.write(1);
+    }
+}
+
 /// What the control thread may change about a running ring.
 #[derive(Debug)]
 pub(super) enum Change {
@@ -63,12 +74,7 @@ pub(super) struct Worker {
     name: String,
     disk: Arc<Disk>,
     presence: Weak<()>,
-    changes: Sender<(Change, SyncSender<()>)>,
-    wake: EventFd,
-    next_avail: Arc<AtomicU16>,
-    abandoned: Arc<AtomicBool>,
-    /// Gets the number of requests that were given up.
-    ended: Receiver<usize>,
+    teller: handoff::Teller<Change, EventFd>,
     /// `None` where it has none of its own.
     thread: Option<JoinHandle<()>>,
 }
@@ -77,42 +83,23 @@ impl Worker {
     /// Start a worker; returns when it serves, or with the reason why it cannot.
     pub(super) fn start(setup: WorkerSetup) -> io::Result<Self> {
         let name = format!("{}/{}", setup.disk.options.id, setup.ring.index);
-        let (changes, changes_in) = channel();
-        let (ended_in, ended) = channel();
         let (ready_in, ready) = sync_channel(1);
         let wake = EventFd::new(EFD_NONBLOCK)?;
-        let next_avail = Arc::new(AtomicU16::new(setup.ring.next_avail));
-        let abandoned = Arc::new(AtomicBool::new(false));
-        let shared = Shared {
-            changes: changes_in,
-            wake: wake.try_clone()?,
-            next_avail: next_avail.clone(),
-            abandoned: abandoned.clone(),
-        };
+        let (teller, listener) = handoff::ends(wake, setup.ring.next_avail);
         let disk = setup.disk.clone();
         let present = Presence::default();
         let presence = Arc::downgrade(&present);
         let worker_name = name.clone();
-        let worker = |thread| Self {
-            name,
-            disk,
-            presence,
-            changes,
-            wake,
-            next_avail,
-            abandoned,
-            ended,
-            thread,
-        };
+        let worker = |thread| Self { name, disk, presence, teller, thread };
         #[cfg(feature = "fuzzing")]
         if turns::are_here() {
-            turns::adopt(setup, shared, ended_in)?;
+            turns::adopt(setup, listener)?;
             return Ok(worker(None));
         }
         let thread = std::thread::Builder::new().name(worker_name).spawn(move || {
             // Dropped after the worker.
             let _present = present;
-            let mut serving = match Loop::new(setup, shared) {
+            let mut serving = match Loop::new(setup, listener) {
                 Ok(serving) => serving,
                 Err(error) => {
                     let _ = ready_in.send(Err(error));
@@ -122,7 +109,7 @@ impl Worker {
             let _ = ready_in.send(Ok(()));
             while serving.turn() {}
             // Dropping the channel waits for the image, which nobody else has to do.
-            let _ = ended_in.send(serving.given_up);
+            serving.end();
         })?;
         match ready.recv() {
             Ok(Ok(())) => Ok(worker(Some(thread))),
@@ -136,25 +123,20 @@ impl Worker {
     /// # Errors
     /// When the worker does not hear of it in time. It does before it takes another request.
     pub(super) fn tell(&self, change: Change) -> io::Result<()> {
-        if self.send(change).recv_timeout(STOP_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
-            return Err(self.is_deaf());
-        }
-        Ok(())
+        let heard = self.teller.heard(self.send(change), Instant::now() + STOP_TIMEOUT);
+        heard.map(drop).ok_or_else(|| self.is_deaf())
     }
 
     fn is_deaf(&self) -> io::Error {
         io::Error::other(format!("queue {} is inside the image and does not answer", self.name))
     }
 
-    /// Ask for a change; what is returned tells when it is in force, or that the worker has ended.
-    fn send(&self, change: Change) -> Receiver<()> {
-        let (done, is_done) = sync_channel(1);
-        if self.changes.send((change, done)).is_ok() {
-            let _ = self.wake.write(1);
-        }
+    /// Ask for a change.
+    fn send(&self, change: Change) -> Sent {
+        let sent = self.teller.send(change);
         #[cfg(feature = "fuzzing")]
         turns::run_workers();
-        is_done
+        sent
     }
 
     /// Stop it by [`end`](Self::end) and [`ended`](Self::ended).
@@ -166,7 +148,7 @@ impl Worker {
     /// Ask it to take nothing more and to end.
     pub(super) fn end(&self, how: End, patience: Patience) {
         if how == End::Abandon {
-            self.abandoned.store(true, Ordering::Release);
+            self.teller.abandon();
         }
         self.send(Change::End(patience));
     }
@@ -178,23 +160,19 @@ impl Worker {
     /// and there are requests without an answer.
     pub(super) fn ended(self, patience: Patience) -> io::Result<Stopped> {
         let left = patience.end().saturating_duration_since(Instant::now()) + HEAR_TIMEOUT;
-        let given_up = match self.ended.recv_timeout(left) {
-            Err(RecvTimeoutError::Timeout) => {
-                self.abandoned.store(true, Ordering::Release);
-                // Between seeing the flag and the ring are a few instructions.
-                let _ = self.ended.recv_timeout(HEAR_TIMEOUT);
-                self.disk.late.add(self.presence.clone());
-                return Err(self.is_deaf());
-            }
-            Ok(given_up) => given_up,
-            Err(RecvTimeoutError::Disconnected) => 0,
+        let Some(given_up) = self.teller.ended(Instant::now() + left) else {
+            self.teller.abandon();
+            // Between seeing the flag and the ring are a few instructions.
+            let _ = self.teller.ended(Instant::now() + HEAR_TIMEOUT);
+            self.disk.late.add(self.presence.clone());
+            return Err(self.is_deaf());
         };
         if given_up > 0 {
             self.disk.late.add(self.presence.clone());
         } else if let Some(thread) = self.thread {
             let _ = thread.join();
         }
-        let next_avail = self.next_avail.load(Ordering::Acquire);
+        let next_avail = self.teller.next_avail();
         Ok(Stopped { next_avail, is_stuck: given_up > 0 })
     }
 }

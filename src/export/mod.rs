@@ -17,6 +17,7 @@ mod disk;
 mod door;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
+mod handoff;
 mod inflight;
 mod late;
 mod mapping;

@@ -11,16 +11,14 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
-use vmm_sys_util::eventfd::EventFd;
 
 use super::chain::walk;
-use super::control::Change;
+use super::control::{Change, Listener};
 use super::disk::{Disk, HeldOnStop, IoFailure, QUEUE_SIZE_MAX};
 #[cfg(feature = "fuzzing")]
 use super::fuzzing::watch::{Event, tell};
@@ -58,14 +56,6 @@ const KICK: u64 = 0;
 const WAKE: u64 = 1;
 const CHANNEL: u64 = 2;
 
-/// The thread's end of what it shares with the control thread.
-pub(super) struct Shared {
-    pub(super) changes: Receiver<(Change, SyncSender<()>)>,
-    pub(super) wake: EventFd,
-    pub(super) next_avail: Arc<AtomicU16>,
-    pub(super) abandoned: Arc<AtomicBool>,
-}
-
 /// What the thread owns.
 pub(super) struct Loop {
     disk: Arc<Disk>,
@@ -82,12 +72,9 @@ pub(super) struct Loop {
     /// Set while the ring stops.
     draining: Option<Patience>,
     /// Requests that were answered although they are still at the image.
-    pub(super) given_up: usize,
-    /// The ring must not be touched any more.
-    abandoned: Arc<AtomicBool>,
-    changes: Receiver<(Change, SyncSender<()>)>,
-    wake: EventFd,
-    next_avail: Arc<AtomicU16>,
+    given_up: usize,
+    /// What the control thread tells, and is told.
+    control: Listener,
     epoll: Epoll,
     /// Kept open as long as it is in `epoll`.
     _kick: File,
@@ -111,7 +98,7 @@ enum Redo {
 }
 
 impl Loop {
-    pub(super) fn new(setup: WorkerSetup, shared: Shared) -> io::Result<Self> {
+    pub(super) fn new(setup: WorkerSetup, control: Listener) -> io::Result<Self> {
         let queue = setup.ring.index;
         let size = usize::from(setup.ring.size);
         let (ring, recovered) =
@@ -129,11 +116,11 @@ impl Loop {
             epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(events, token))
         };
         watch(setup.kick.as_raw_fd(), edge, KICK)?;
-        watch(shared.wake.as_raw_fd(), EventSet::IN, WAKE)?;
+        watch(control.wake().as_raw_fd(), EventSet::IN, WAKE)?;
         for fd in channel.wake_fds() {
             watch(fd.as_raw_fd(), EventSet::IN, CHANNEL)?;
         }
-        shared.next_avail.store(ring.next_avail(), Ordering::Release);
+        control.set_next_avail(ring.next_avail());
         Ok(Self {
             late: setup.disk.late.now(),
             disk: setup.disk,
@@ -148,10 +135,7 @@ impl Loop {
             enabled: setup.enabled,
             draining: None,
             given_up: 0,
-            abandoned: shared.abandoned,
-            changes: shared.changes,
-            wake: shared.wake,
-            next_avail: shared.next_avail,
+            control,
             epoll,
             _kick: setup.kick,
             heads: Vec::with_capacity(size),
@@ -182,8 +166,13 @@ impl Loop {
         true
     }
 
+    /// It has ended. Comes before it is dropped, which waits for the image.
+    pub(super) fn end(&self) {
+        self.control.end(self.given_up);
+    }
+
     fn take_changes(&mut self) {
-        while let Ok((change, done)) = self.changes.try_recv() {
+        while let Some(change) = self.control.take() {
             match change {
                 Change::Enable(enabled) => self.enabled = enabled,
                 Change::Call(call) => self.ring.set_call(call),
@@ -205,12 +194,12 @@ impl Loop {
                     }
                 }
             }
-            let _ = done.send(());
+            self.control.in_force();
         }
     }
 
     fn is_abandoned(&self) -> bool {
-        self.abandoned.load(Ordering::Acquire)
+        self.control.is_abandoned()
     }
 
     fn may_fetch(&self) -> bool {
@@ -244,7 +233,7 @@ impl Loop {
         }
         let left = u16::try_from(heads.len() - taken).unwrap_or(0);
         self.ring.put_back(left);
-        self.next_avail.store(self.ring.next_avail(), Ordering::Release);
+        self.control.set_next_avail(self.ring.next_avail());
         heads.clear();
         self.heads = heads;
         taken > 0
@@ -451,7 +440,7 @@ impl Loop {
             }
         };
         if events[..ready].iter().any(|event| event.data() == WAKE) {
-            let _ = self.wake.read();
+            let _ = self.control.wake().read();
         }
     }
 }

@@ -6,17 +6,16 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::sync::mpsc::Sender;
 
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::export::worker::{Loop, Shared, WorkerSetup};
+use crate::export::control::Listener;
+use crate::export::worker::{Loop, WorkerSetup};
 
 /// A worker without a thread.
 struct Inline {
     serving: Loop,
     wake: EventFd,
-    ended: Sender<usize>,
     /// It has had no turn yet.
     is_fresh: bool,
 }
@@ -39,15 +38,10 @@ pub(in crate::export) fn are_here() -> bool {
 }
 
 /// Take over a worker; it serves when this returns well.
-pub(in crate::export) fn adopt(
-    setup: WorkerSetup,
-    shared: Shared,
-    ended: Sender<usize>,
-) -> io::Result<()> {
-    let wake = shared.wake.try_clone()?;
-    let serving = Loop::new(setup, shared)?;
-    WORKERS
-        .with_borrow_mut(|workers| workers.push(Inline { serving, wake, ended, is_fresh: true }));
+pub(in crate::export) fn adopt(setup: WorkerSetup, listener: Listener) -> io::Result<()> {
+    let wake = listener.wake().try_clone()?;
+    let serving = Loop::new(setup, listener)?;
+    WORKERS.with_borrow_mut(|workers| workers.push(Inline { serving, wake, is_fresh: true }));
     Ok(())
 }
 
@@ -73,7 +67,7 @@ impl Inline {
             // It finds this when it waits, and takes it away only then.
             let _ = self.wake.write(1);
             if !self.serving.turn() {
-                let _ = self.ended.send(self.serving.given_up);
+                self.serving.end();
                 return false;
             }
             if self.wake.read().is_err() {
