@@ -198,6 +198,12 @@ pub trait Channel {
     /// [`wake_fds`]: Self::wake_fds
     fn poll(&mut self, done: &mut Vec<Completion>);
 
+    /// Whether [`poll`](Self::poll) would find something that came from the host's kernel, as far as can
+    /// be told without a system call.
+    fn has_ended(&mut self) -> bool {
+        false
+    }
+
     /// Everything that [`poll`](Self::poll) gave out is answered: it is never submitted again.
     fn answered(&mut self) {}
 

@@ -12,7 +12,7 @@ use super::nodes::NodeEntry;
 use super::state_dir::{Remembered, StateDir};
 use crate::block::{FaultFilter, FaultPoint, Overview, Snapshot};
 use crate::export::{
-    Disk, DiskOptions, Door, Export, HeldOnStop, Inherited, NUM_QUEUES_MAX, Serial,
+    Disk, DiskOptions, Door, Export, HeldOnStop, Inherited, NUM_QUEUES_MAX, PollShare, Serial,
 };
 use crate::fault::engine::{Change, Engine};
 use crate::fault::manual::DiskState;
@@ -187,6 +187,7 @@ pub(super) fn start(
             Some(BlockExportHeldOnStop::Fail) | None => HeldOnStop::Fail,
         },
         remembers_faults: state_dir.is_some(),
+        poll: poll_share(options.poll)?,
     };
     let remembered = state_dir.map(|directory| directory.recall(&options.id)).transpose()?;
     let both = |Remembered { snapshot, keeper }| (snapshot, keeper);
@@ -255,6 +256,15 @@ fn fault_point(
 /// that every JSON parser reads exactly.
 fn seed_of(id: &str) -> u64 {
     Stream::new(0, id, 0).next_u64() >> 11
+}
+
+fn poll_share(percent: Option<u16>) -> Result<PollShare, QmpError> {
+    let Some(percent) = percent else {
+        return Ok(PollShare::default());
+    };
+    u8::try_from(percent).ok().and_then(PollShare::percent).ok_or_else(|| {
+        QmpError::generic(format!("Parameter 'poll' expects 0 to 100, and got {percent}"))
+    })
 }
 
 fn serial(id: &str, given: Option<&str>) -> Result<Serial, QmpError> {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::late::Late;
+use super::polling::PollShare;
 use super::stats::Stats;
 use crate::block::{Geometry, Node};
 use crate::errno::Errno;
@@ -86,6 +87,8 @@ pub struct DiskOptions {
     pub held_on_stop: HeldOnStop,
     /// The disk's faults outlive the process.
     pub remembers_faults: bool,
+    /// How much of a queue's thread's time may go into looking for requests before it sleeps.
+    pub poll: PollShare,
 }
 
 /// What becomes of requests that a fault holds when their ring stops and the front end stays.

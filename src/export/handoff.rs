@@ -189,9 +189,14 @@ impl<C, W: Wake> Teller<C, W> {
 }
 
 impl<C, W> Listener<C, W> {
+    /// Whether a change waits to be taken.
+    pub(super) fn has_changes(&self) -> bool {
+        self.0.has_changes.load(Ordering::Acquire)
+    }
+
     /// The change that comes next, if there is one. [`in_force`](Self::in_force) follows.
     pub(super) fn take(&self) -> Option<C> {
-        if !self.0.has_changes.load(Ordering::Acquire) {
+        if !self.has_changes() {
             return None;
         }
         let mut state = self.0.state();

@@ -23,6 +23,7 @@ mod late;
 mod mapping;
 mod memory;
 mod patience;
+mod polling;
 mod request;
 mod ring;
 mod serve;
@@ -36,5 +37,6 @@ pub use disk::{
     SERIAL_BYTES, Serial,
 };
 pub use door::{DoorError, Inherited};
+pub use polling::PollShare;
 pub use serve::{Door, Export};
 pub use stats::{Stats, TypeStats};

@@ -7,6 +7,7 @@
 //! it is started again, while one whose memory went away goes on when that comes back.
 
 use std::fs::File;
+use std::num::Wrapping;
 use std::sync::atomic::Ordering;
 
 use rustix::fs::OFlags;
@@ -211,6 +212,12 @@ impl Ring {
         if let Some(bad) = bad {
             self.set_broken(bad);
         }
+    }
+
+    /// Whether there seems to be something to fetch. Costs two loads.
+    pub(super) fn has_more(&self, memory: &GuestMemory) -> bool {
+        let next_avail = Wrapping(self.queue.next_avail());
+        self.queue.avail_idx(memory, Ordering::Acquire).is_ok_and(|avail| avail != next_avail)
     }
 
     /// Leave the last `count` heads that were fetched in the ring, to be fetched again.

@@ -26,6 +26,7 @@ use super::inflight::{Recovered, Taken};
 use super::late;
 use super::memory::GuestMemory;
 use super::patience::Patience;
+use super::polling::Polling;
 use super::request::{Outcome, Parsed, Request, Terms, Used, What, parse};
 use super::ring::{Mark, Ring, RingSetup};
 use super::stats::Ended;
@@ -86,6 +87,7 @@ pub(super) struct Loop {
     redo: Redo,
     /// Earlier workers that are still at the image.
     late: Vec<Weak<()>>,
+    polling: Polling,
 }
 
 /// What becomes of requests that an earlier worker took and did not answer.
@@ -122,6 +124,7 @@ impl Loop {
         }
         control.set_next_avail(ring.next_avail());
         Ok(Self {
+            polling: Polling::new(setup.disk.options.poll, Instant::now()),
             late: setup.disk.late.now(),
             disk: setup.disk,
             memory: setup.memory,
@@ -159,11 +162,46 @@ impl Loop {
         if self.draining.is_some() && self.in_flight_count == 0 {
             return false;
         }
-        let busy = reaped || fetched || (self.may_fetch() && self.ring.rearm(&self.memory));
+        let busy =
+            reaped || fetched || self.look() || (self.may_fetch() && self.ring.rearm(&self.memory));
         if !busy {
-            self.wait();
+            self.sleep();
         }
         true
+    }
+
+    /// Look for more to do for a while, if that is likely to be worth it. True if there is.
+    fn look(&mut self) -> bool {
+        if !self.polling.is_on() || !self.may_fetch() {
+            return false;
+        }
+        let mut now = Instant::now();
+        let Some(look) = self.polling.look(now) else {
+            return false;
+        };
+        let found = loop {
+            if self.ring.has_more(&self.memory)
+                || self.channel.has_ended()
+                || self.control.has_changes()
+            {
+                break true;
+            }
+            now = Instant::now();
+            if !look.goes_on(now) {
+                break false;
+            }
+            std::hint::spin_loop();
+        };
+        self.polling.looked(look, now, found);
+        found
+    }
+
+    fn sleep(&mut self) {
+        let began = self.polling.is_on().then(Instant::now);
+        self.wait();
+        if let Some(began) = began {
+            self.polling.slept(began, Instant::now());
+        }
     }
 
     /// It has ended. Comes before it is dropped, which waits for the image.

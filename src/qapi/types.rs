@@ -2539,6 +2539,10 @@ pub struct BlockExportOptions {
     /// What becomes of requests that a fault holds when their queue stops (default: fail).
     /// Ours.
     pub held_on_stop: Option<BlockExportHeldOnStop>,
+    /// How much of each queue's thread's time may go into looking for the next request
+    /// instead of sleeping until it comes, in percent from 0 to 100; an idle disk costs
+    /// nothing (default: 50). Ours.
+    pub poll: Option<u16>,
     /// What `type` says it is, and the members that come with it.
     pub variant: BlockExportOptionsVariant,
 }
@@ -2570,12 +2574,23 @@ impl Object for BlockExportOptions {
         let seed = members.optional("seed")?;
         let on_error = members.optional("on-error")?;
         let held_on_stop = members.optional("held-on-stop")?;
+        let poll = members.optional("poll")?;
         let variant = match r#type {
             BlockExportType::VhostUserBlk => {
                 Object::take_from(members).map(BlockExportOptionsVariant::VhostUserBlk)?
             }
         };
-        Ok(Self { id, node_name, writable, writethrough, seed, on_error, held_on_stop, variant })
+        Ok(Self {
+            id,
+            node_name,
+            writable,
+            writethrough,
+            seed,
+            on_error,
+            held_on_stop,
+            poll,
+            variant,
+        })
     }
 
     fn add_to(&self, object: &mut Map<String, Value>) {
@@ -2587,6 +2602,7 @@ impl Object for BlockExportOptions {
         visit::add_optional(object, "seed", self.seed.as_ref());
         visit::add_optional(object, "on-error", self.on_error.as_ref());
         visit::add_optional(object, "held-on-stop", self.held_on_stop.as_ref());
+        visit::add_optional(object, "poll", self.poll.as_ref());
         match &self.variant {
             BlockExportOptionsVariant::VhostUserBlk(variant) => variant.add_to(object),
         }

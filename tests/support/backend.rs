@@ -37,6 +37,7 @@ pub fn options(num_queues: u16) -> DiskOptions {
         writeback: true,
         held_on_stop: blkfault::export::HeldOnStop::Fail,
         remembers_faults: false,
+        poll: blkfault::export::PollShare::default(),
     }
 }
 

@@ -377,6 +377,10 @@ impl Channel for FilterChannel {
         }
     }
 
+    fn has_ended(&mut self) -> bool {
+        self.below.has_ended()
+    }
+
     fn answered(&mut self) {
         if !self.told.is_empty() {
             self.shared.forget_standings(&std::mem::take(&mut self.told));

@@ -282,6 +282,10 @@ impl Channel for UringChannel {
         done.append(&mut self.ended);
     }
 
+    fn has_ended(&mut self) -> bool {
+        !self.ring.completion().is_empty()
+    }
+
     fn wake_fds(&self) -> Vec<BorrowedFd<'_>> {
         // SAFETY: the ring keeps its descriptor open while it is borrowed.
         vec![unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) }]

@@ -30,6 +30,7 @@ pub fn disk() -> Arc<Disk> {
         writeback: true,
         held_on_stop: HeldOnStop::Fail,
         remembers_faults: false,
+        poll: blkfault::export::PollShare::percent(0).expect("a share"),
     };
     Arc::new(Disk::new(options, Arc::new(MemoryImage::new(64 << 10)), Arc::new(Nobody)))
 }
