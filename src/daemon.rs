@@ -425,6 +425,8 @@ impl Executor for Daemon {
     fn execute(&self, name: &str, arguments: Map<String, Value>, reply: Reply) {
         let command = Command::parse(name, arguments);
         let ends = matches!(command, Ok(Command::Quit));
+        let _answer_first =
+            command.as_ref().is_ok_and(sets_faults).then(|| self.events.answer_first());
         match command.and_then(|command| Self::execute(self, command)) {
             Ok(Answer::Now(value)) => reply.send(Ok(value)),
             Ok(Answer::Later(arrange)) => arrange(reply),
@@ -436,6 +438,24 @@ impl Executor for Daemon {
             let _ = self.end.send(ShutdownCause::HostQmpQuit);
         }
     }
+}
+
+/// Whether requests meet something new as soon as the command is done, and before it is answered.
+fn sets_faults(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::SetBlockFaultState(_)
+            | Command::BlockFaultOnErrorSet(_)
+            | Command::BlockFaultRuleAdd(_)
+            | Command::BlockFaultRuleRemove(_)
+            | Command::BlockFaultRuleSet(_)
+            | Command::BlockFaultTransaction(_)
+            | Command::BlockFaultEngineStateSet(_)
+            | Command::BlockFaultBlkdebugAdd(_)
+            | Command::BlockFaultBreak(_)
+            | Command::BlockFaultBreakRemove(_)
+            | Command::HumanMonitorCommand(_)
+    )
 }
 
 /// A command that only changes something answers `{}`.

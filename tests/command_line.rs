@@ -4,6 +4,8 @@
 
 #[path = "support/daemon.rs"]
 mod daemon;
+#[path = "command_line/log.rs"]
+mod log;
 #[path = "support/operator.rs"]
 mod operator;
 
@@ -464,25 +466,6 @@ fn a_daemon_that_nobody_can_reach_any_more_ends() {
     assert!(child.try_wait().unwrap().is_none(), "its front end is there");
     drop(ours);
     assert_eq!(child.wait().unwrap().code(), Some(0));
-}
-
-#[test]
-fn a_log_level_that_means_nothing_is_told_and_the_default_holds() {
-    let folder = tempfile::tempdir().unwrap();
-    let log = |level: &str| {
-        let mut command = Command::new(BLKFAULTD);
-        command.args(["--blk-file", "/nowhere", "--socket-path", "x"]).current_dir(&folder);
-        let output = command.env("BLKFAULT_LOG", level).output().unwrap();
-        assert_eq!(output.status.code(), Some(1), "{output:?}");
-        String::from_utf8(output.stderr).unwrap()
-    };
-    let told = log("verbose");
-    for part in ["WARN", "BLKFAULT_LOG: 'verbose' is not a level", "debug and trace", "/nowhere"] {
-        assert!(told.contains(part), "{told}");
-    }
-    for level in ["error", "INFO", "warn,blkfault::export=debug", ""] {
-        assert!(!log(level).contains("BLKFAULT_LOG"), "{level}");
-    }
 }
 
 #[test]

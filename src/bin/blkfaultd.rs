@@ -5,7 +5,10 @@ use std::process::ExitCode;
 
 use blkfault::daemon::run::run;
 use blkfault::export::Inherited;
-use blkfault::options::{CAPABILITIES, LOG_VARIABLE, LogChoice, Options, asks_for_capabilities};
+use blkfault::options::{
+    CAPABILITIES, JOURNAL_VARIABLE, LOG_VARIABLE, LogChoice, Options, asks_for_capabilities,
+    goes_to_the_journal,
+};
 use clap::Parser;
 
 fn main() -> ExitCode {
@@ -22,7 +25,12 @@ fn main() -> ExitCode {
         };
     }
     let log = LogChoice::of(std::env::var_os(LOG_VARIABLE).as_deref());
-    env_logger::Builder::new().parse_filters(&log.directives).format_timestamp_micros().init();
+    let mut logger = env_logger::Builder::new();
+    logger.parse_filters(&log.directives).format_timestamp_micros();
+    if goes_to_the_journal(std::env::var_os(JOURNAL_VARIABLE).as_deref(), std::io::stderr()) {
+        logger.format_timestamp(None);
+    }
+    logger.init();
     if let Some(complaint) = log.complaint {
         log::warn!("{complaint}");
     }

@@ -261,6 +261,9 @@ Examples:
     },
 
     /// Run a line for QEMU's human monitor: blkdebug's breakpoints
+    ///
+    /// What QEMU would print is printed. The exit status is 1 where that is an error, though QMP does
+    /// not call it one.
     #[command(after_help = "Example:\n  blkfault hmp 'qemu-io disk0 \"break write_aio A\"'")]
     Hmp {
         /// The line

@@ -60,7 +60,10 @@ fn run_verb(cli: &Cli, out: &mut dyn Write) -> Result<(), Failure> {
         }
         Verb::Hmp { line } => {
             let arguments = json!({ "command-line": line });
-            tell_text(common, "human-monitor-command", arguments, |said| said, out)
+            let said =
+                connect(common)?.call("human-monitor-command", arguments, common.deadline())?;
+            print_text(common, &said, &said, out)?;
+            if did_as_told(&said) { Ok(()) } else { Err(Failure::RefusedAndTold) }
         }
         Verb::DaemonVersion => {
             tell_text(common, "query-version", json!({}), |version| &version["package"], out)
@@ -153,11 +156,27 @@ fn tell_text(
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     let returned = connect(common)?.call(command, arguments, common.deadline())?;
-    match text(&returned).as_str() {
+    print_text(common, text(&returned), &returned, out)
+}
+
+/// What the daemon returned: to people, only what it says.
+fn print_text(
+    common: &Common,
+    text: &Value,
+    returned: &Value,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    match text.as_str() {
         Some("") if !common.json => Ok(()),
         Some(text) if !common.json => Ok(writeln!(out, "{}", text.trim_end())?),
-        _ => Ok(output::json_line(out, &returned)?),
+        _ => Ok(output::json_line(out, returned)?),
     }
+}
+
+/// Whether a line for QEMU's monitor was carried out. The command itself never fails, as in QEMU; but
+/// a daemon that did as it was told says nothing, or what blkdebug says of a request.
+fn did_as_told(said: &Value) -> bool {
+    said.as_str().is_some_and(|said| said.is_empty() || said.starts_with("blkdebug: "))
 }
 
 fn stats(

@@ -3,6 +3,8 @@
 //! Knows: which happening is which event. Must not know: who listens. Invariant: telling never
 //! waits, so the data path may tell.
 
+use std::sync::Arc;
+
 use super::fault::held::render_cause;
 use super::fault::words::render_iotype;
 use crate::block::{FaultObserver, HeldCause, HeldReport};
@@ -10,7 +12,8 @@ use crate::errno::Errno;
 use crate::export::{IoFailure, Observer};
 use crate::fault::IoType;
 use crate::fault::engine::{Action, Notice};
-use crate::monitor::EventSink;
+use crate::fault::rule::RuleName;
+use crate::monitor::{AnswerFirst, EventSink};
 use crate::qapi::types::{
     BlockErrorAction, BlockExportConnectedData, BlockExportDisconnectedData, BlockFaultBreakData,
     BlockFaultData, BlockFaultEngineStateChangedData, BlockFaultHealReason, BlockFaultHealedData,
@@ -30,14 +33,61 @@ impl Events {
         self.0.emit(event.name(), event.to_data());
     }
 
+    /// A command under way is answered before disks tell what it does to them.
+    pub(super) fn answer_first(&self) -> AnswerFirst {
+        self.0.answer_first()
+    }
+
+    /// What happened to a disk; the event is made if it is told.
+    fn tell(
+        &self,
+        name: &'static str,
+        same: Vec<String>,
+        event: impl FnOnce() -> Option<Event> + Send + 'static,
+    ) {
+        self.0.tell(name, same, move || {
+            let event = event()?;
+            debug_assert_eq!(event.name(), name);
+            event.to_data()
+        });
+    }
+
+    /// What happened to a disk, always told.
+    fn tell_now(&self, event: Event) {
+        self.tell(event.name(), Vec::new(), move || Some(event));
+    }
+
+    fn io_error(
+        &self,
+        disk_id: &str,
+        node_name: &Arc<str>,
+        iotype: IoType,
+        errno: Errno,
+        action: BlockErrorAction,
+    ) {
+        let operation = operation(iotype);
+        let (device, node_name) = (disk_id.to_owned(), node_name.clone());
+        let same = vec![device.clone(), operation.as_str().to_owned()];
+        self.tell("BLOCK_IO_ERROR", same, move || {
+            Some(Event::BlockIoError(BlockIoErrorData {
+                device,
+                node_name: Some(node_name.to_string()),
+                operation,
+                action,
+                nospace: Some(errno == Errno::ENOSPC),
+                reason: reason(errno),
+            }))
+        });
+    }
+
     /// The observer of a disk over this node.
     pub(super) fn of_node(&self, node_name: &str) -> DiskEvents {
-        DiskEvents { events: self.clone(), node_name: node_name.to_owned() }
+        DiskEvents { events: self.clone(), node_name: node_name.into() }
     }
 
     /// The observer of the faults of a disk over this node.
     pub(super) fn of_faults(&self, disk_id: &str, node_name: &str) -> FaultEvents {
-        let (disk_id, node_name) = (disk_id.to_owned(), node_name.to_owned());
+        let (disk_id, node_name) = (disk_id.into(), node_name.into());
         FaultEvents { events: self.clone(), disk_id, node_name }
     }
 }
@@ -46,44 +96,31 @@ impl Events {
 #[derive(Debug)]
 pub(super) struct DiskEvents {
     events: Events,
-    node_name: String,
+    node_name: Arc<str>,
 }
 
 impl Observer for DiskEvents {
     fn connected(&self, disk_id: &str) {
         let data = BlockExportConnectedData { id: disk_id.to_owned() };
-        self.events.emit(&Event::BlockExportConnected(data));
+        self.events.tell_now(Event::BlockExportConnected(data));
     }
 
     fn disconnected(&self, disk_id: &str) {
         let data = BlockExportDisconnectedData { id: disk_id.to_owned() };
-        self.events.emit(&Event::BlockExportDisconnected(data));
+        self.events.tell_now(Event::BlockExportDisconnected(data));
     }
 
     fn io_failed(&self, disk_id: &str, failure: IoFailure) {
         let IoFailure { iotype, errno } = failure;
-        let data = io_error(disk_id, &self.node_name, iotype, errno, BlockErrorAction::Report);
-        self.events.emit(&Event::BlockIoError(data));
+        self.events.io_error(disk_id, &self.node_name, iotype, errno, BlockErrorAction::Report);
     }
 }
 
-fn io_error(
-    disk_id: &str,
-    node_name: &str,
-    iotype: IoType,
-    errno: Errno,
-    action: BlockErrorAction,
-) -> BlockIoErrorData {
-    BlockIoErrorData {
-        device: disk_id.to_owned(),
-        node_name: Some(node_name.to_owned()),
-        operation: match iotype {
-            IoType::Read => IoOperationType::Read,
-            _ => IoOperationType::Write,
-        },
-        action,
-        nospace: Some(errno == Errno::ENOSPC),
-        reason: reason(errno),
+/// The direction that QEMU tells of.
+fn operation(iotype: IoType) -> IoOperationType {
+    match iotype {
+        IoType::Read => IoOperationType::Read,
+        _ => IoOperationType::Write,
     }
 }
 
@@ -91,23 +128,25 @@ fn io_error(
 #[derive(Debug)]
 pub(super) struct FaultEvents {
     events: Events,
-    disk_id: String,
-    node_name: String,
+    disk_id: Arc<str>,
+    node_name: Arc<str>,
 }
 
 impl FaultObserver for FaultEvents {
     fn noticed(&self, notices: &[Notice]) {
         for notice in notices {
-            if let Some(event) = self.event(notice) {
-                self.events.emit(&event);
+            if let Some((name, of)) = label(notice) {
+                let same = std::iter::once(self.disk_id.to_string()).chain(of).collect();
+                let (disk_id, notice) = (self.disk_id.clone(), notice.clone());
+                self.events.tell(name, same, move || event(&disk_id, &notice));
             }
         }
     }
 
     fn stopped_at(&self, held: &HeldReport) {
         for tag in &held.tags {
-            self.events.emit(&Event::BlockFaultBreak(BlockFaultBreakData {
-                id: self.disk_id.clone(),
+            self.events.tell_now(Event::BlockFaultBreak(BlockFaultBreakData {
+                id: self.disk_id.to_string(),
                 tag: tag.to_string(),
                 ordinal: held.ordinal,
                 queue: held.queue,
@@ -126,59 +165,72 @@ impl FaultObserver for FaultEvents {
             return;
         };
         let action = BlockErrorAction::Stop;
-        let data = io_error(&self.disk_id, &self.node_name, held.iotype, errno, action);
-        self.events.emit(&Event::BlockIoError(data));
+        self.events.io_error(&self.disk_id, &self.node_name, held.iotype, errno, action);
     }
 }
 
-impl FaultEvents {
-    /// `None` where the operator knows already: states tell of themselves.
-    fn event(&self, notice: &Notice) -> Option<Event> {
-        let id = self.disk_id.clone();
-        Some(match notice {
-            Notice::Hit { cause, ordinal, iotype, sector, errno, action } => {
-                let (cause, rule) = render_cause(cause);
-                Event::BlockFault(BlockFaultData {
-                    id,
-                    cause,
-                    rule: rule?,
-                    ordinal: *ordinal,
-                    iotype: render_iotype(*iotype),
-                    sector: *sector,
-                    errno: errno.map(|errno| errno.number().into()),
-                    errno_name: errno.and_then(Errno::name).map(str::to_owned),
-                    verdict: render_action(*action),
-                    // The monitor counts those that it does not tell.
-                    untold: 0,
-                })
-            }
-            Notice::Exhausted(cause) => {
-                let (cause, rule) = render_cause(cause);
-                let rule = rule?;
-                Event::BlockFaultRuleExhausted(BlockFaultRuleExhaustedData { id, cause, rule })
-            }
-            Notice::EngineState { from, to } => {
-                let (state, previous) = (i64::from(*to), i64::from(*from));
-                Event::BlockFaultEngineStateChanged(BlockFaultEngineStateChangedData {
-                    id,
-                    state,
-                    previous,
-                })
-            }
-            Notice::Healed { rule, sectors } => Event::BlockFaultHealed(BlockFaultHealedData {
+/// The name of a notice's event and what of the disk it is about, by which events are the same; `None`
+/// where the operator knows already: states tell of themselves.
+fn label(notice: &Notice) -> Option<(&'static str, Vec<String>)> {
+    Some(match notice {
+        Notice::Hit { cause, .. } => ("BLOCK_FAULT", vec![render_cause(cause).1?]),
+        Notice::Exhausted(cause) => ("BLOCK_FAULT_RULE_EXHAUSTED", vec![render_cause(cause).1?]),
+        Notice::EngineState { .. } => ("BLOCK_FAULT_ENGINE_STATE_CHANGED", Vec::new()),
+        Notice::Healed { rule, .. } => healed(rule, BlockFaultHealReason::Written),
+        Notice::PoolEmpty { rule } => healed(rule, BlockFaultHealReason::PoolEmpty),
+    })
+}
+
+fn healed(rule: &RuleName, reason: BlockFaultHealReason) -> (&'static str, Vec<String>) {
+    ("BLOCK_FAULT_HEALED", vec![rule.to_string(), reason.as_str().to_owned()])
+}
+
+/// The event of a notice that has a [`label`].
+fn event(disk_id: &str, notice: &Notice) -> Option<Event> {
+    let id = disk_id.to_owned();
+    Some(match notice {
+        Notice::Hit { cause, ordinal, iotype, sector, errno, action } => {
+            let (cause, rule) = render_cause(cause);
+            Event::BlockFault(BlockFaultData {
                 id,
-                rule: rule.to_string(),
-                reason: BlockFaultHealReason::Written,
-                sectors: *sectors,
-            }),
-            Notice::PoolEmpty { rule } => Event::BlockFaultHealed(BlockFaultHealedData {
+                cause,
+                rule: rule?,
+                ordinal: *ordinal,
+                iotype: render_iotype(*iotype),
+                sector: *sector,
+                errno: errno.map(|errno| errno.number().into()),
+                errno_name: errno.and_then(Errno::name).map(str::to_owned),
+                verdict: render_action(*action),
+                // The monitor counts those that it does not tell.
+                untold: 0,
+            })
+        }
+        Notice::Exhausted(cause) => {
+            let (cause, rule) = render_cause(cause);
+            let rule = rule?;
+            Event::BlockFaultRuleExhausted(BlockFaultRuleExhaustedData { id, cause, rule })
+        }
+        Notice::EngineState { from, to } => {
+            let (state, previous) = (i64::from(*to), i64::from(*from));
+            Event::BlockFaultEngineStateChanged(BlockFaultEngineStateChangedData {
                 id,
-                rule: rule.to_string(),
-                reason: BlockFaultHealReason::PoolEmpty,
-                sectors: 0,
-            }),
-        })
-    }
+                state,
+                previous,
+            })
+        }
+        Notice::Healed { rule, sectors } => Event::BlockFaultHealed(BlockFaultHealedData {
+            id,
+            rule: rule.to_string(),
+            reason: BlockFaultHealReason::Written,
+            sectors: *sectors,
+        }),
+        Notice::PoolEmpty { rule } => Event::BlockFaultHealed(BlockFaultHealedData {
+            id,
+            rule: rule.to_string(),
+            reason: BlockFaultHealReason::PoolEmpty,
+            sectors: 0,
+        }),
+    })
 }
 
 fn render_action(action: Action) -> BlockFaultVerdict {

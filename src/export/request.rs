@@ -370,8 +370,9 @@ impl Request {
         }
         let filled_bytes = if outcome == Outcome::Done { self.filled_bytes } else { 0 };
         let status_written = self.writable.last().is_some_and(|last| {
-            let addr = GuestAddress(last.addr.wrapping_add(u64::from(last.bytes) - 1));
-            self.memory.write_obj(status, addr).is_ok()
+            // A piece that runs past the last address has no last byte: it does not begin anew at 0.
+            let addr = last.addr.checked_add(u64::from(last.bytes) - 1);
+            addr.is_some_and(|addr| self.memory.write_obj(status, GuestAddress(addr)).is_ok())
         });
         let gapless = filled_bytes == self.data_bytes && status_written;
         Used { head: self.head, bytes: filled_bytes + u32::from(gapless) }

@@ -33,7 +33,7 @@ pub use crate::qapi::CommandSpec;
 
 pub use address::{Address, BadAddress};
 pub use listener::MonitorError;
-pub use outbox::{EventSink, Listener, Reply};
+pub use outbox::{AnswerFirst, EventSink, Listener, Reply};
 pub use threads::{Monitors, OpenMonitors};
 pub use token::{Token, TokenError};
 

@@ -2,7 +2,8 @@
 //!
 //! Knows: the order in which things were said, and how much may wait. Must not know: who the
 //! clients are. Invariants: nobody who says something ever waits for a client; what was said first
-//! leaves first; every command is answered, even if its answer is forgotten.
+//! leaves first, but for what disks say while a command is under way that asked for it: that follows its
+//! answer; every command is answered, even if its answer is forgotten.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
@@ -10,13 +11,13 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::event::{EventfdFlags, eventfd};
 use serde_json::Value;
 
 use super::message;
-use super::throttle::{Event, Throttle};
+use super::throttle::{Event, News, Throttle};
 use crate::qapi::QmpError;
 
 /// Something for the writing thread.
@@ -52,6 +53,10 @@ struct State {
     events: usize,
     events_lost: u64,
     throttle: Throttle,
+    /// Commands under way whose answers go before what disks have to say.
+    answering: usize,
+    /// What disks had to say since then.
+    behind: VecDeque<Event>,
     /// Clients that are connected.
     clients: BTreeSet<u64>,
     stopping: bool,
@@ -88,17 +93,35 @@ impl Outbox {
         // An empty bell is no error: the thread may have come for its own reasons.
         let _ = rustix::io::read(&self.wake, &mut bell);
         let mut state = self.lock();
-        let mut due = state.throttle.due(now);
-        if state.stopping {
-            due.extend(state.throttle.finish());
+        if state.stopping || state.answering == 0 {
+            let mut due = mem::take(&mut state.behind);
+            due.extend(state.throttle.due(now));
+            if state.stopping {
+                due.extend(state.throttle.finish());
+            }
+            state.output.extend(due.into_iter().map(Output::Event));
+            state.events = 0;
         }
-        state.output.extend(due.into_iter().map(Output::Event));
-        state.events = 0;
         Mail {
             output: mem::take(&mut state.output),
             events_lost: mem::take(&mut state.events_lost),
-            look_again: state.throttle.next_end(),
+            // The end of the last command rings.
+            look_again: state.throttle.next_end().filter(|_| state.answering == 0),
             stopping: state.stopping,
+        }
+    }
+
+    fn begin_answering(&self) {
+        self.lock().answering += 1;
+    }
+
+    fn end_answering(&self) {
+        let mut state = self.lock();
+        state.answering -= 1;
+        let ring = state.answering == 0;
+        drop(state);
+        if ring {
+            self.ring();
         }
     }
 
@@ -123,14 +146,13 @@ impl Outbox {
         self.ring();
     }
 
-    fn emit(&self, event: Event, now: Instant) {
+    fn emit(&self, news: News, from: From, now: Instant) {
         let mut state = self.lock();
-        let ring = if let Some(event) = state.throttle.offer(event, now) {
-            state.push_event(event);
-            true
-        } else {
-            false
-        };
+        let event = state.throttle.offer(news, now);
+        let ring = event.is_some();
+        if let Some(event) = event {
+            state.push_event(event, from);
+        }
         drop(state);
         if ring {
             self.ring();
@@ -148,14 +170,27 @@ impl Outbox {
 }
 
 impl State {
-    fn push_event(&mut self, event: Event) {
+    fn push_event(&mut self, event: Event, from: From) {
         if self.events == Outbox::EVENTS_MAX {
             self.events_lost += 1;
             return;
         }
         self.events += 1;
-        self.output.push_back(Output::Event(event));
+        if from == From::Disk && self.answering > 0 {
+            self.behind.push_back(event);
+        } else {
+            self.output.push_back(Output::Event(event));
+        }
     }
+}
+
+/// Who says something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum From {
+    /// A command, of itself; or the daemon.
+    Command,
+    /// A disk, of what its guest met.
+    Disk,
 }
 
 /// Tells every client that listens what happened.
@@ -177,12 +212,48 @@ impl EventSink {
     /// An event happened now. Never waits: an event that finds no room is counted and logged. Of
     /// `BLOCK_IO_ERROR`, one a second goes out for each `device` and `operation`, and the last.
     pub fn emit(&self, name: &'static str, data: Option<Value>) {
-        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.outbox.emit(Event { name, data, at }, Instant::now());
+        self.outbox.emit(News::made(name, data, time_of_day()), From::Command, Instant::now());
+    }
+
+    /// Something happened to a disk. As [`EventSink::emit`], but the event is made only if it goes out,
+    /// and it follows the answers to commands under way that [answer first](EventSink::answer_first).
+    /// `same` are the members by which events of this name are limited.
+    pub fn tell(
+        &self,
+        name: &'static str,
+        same: Vec<String>,
+        data: impl FnOnce() -> Option<Value> + Send + 'static,
+    ) {
+        let news = News::unmade(name, same, time_of_day(), data);
+        self.outbox.emit(news, From::Disk, Instant::now());
+    }
+
+    /// Until this is dropped a command is under way, and what disks say waits for its end: whoever
+    /// sets a fault hears that it is set before he hears what it did.
+    #[must_use]
+    pub fn answer_first(&self) -> AnswerFirst {
+        self.outbox.begin_answering();
+        AnswerFirst { outbox: self.outbox.clone() }
     }
 
     pub(super) fn outbox(&self) -> &Arc<Outbox> {
         &self.outbox
+    }
+}
+
+fn time_of_day() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// A command that is answered before what disks have to say meanwhile.
+#[derive(Debug)]
+pub struct AnswerFirst {
+    outbox: Arc<Outbox>,
+}
+
+impl Drop for AnswerFirst {
+    fn drop(&mut self) {
+        self.outbox.end_answering();
     }
 }
 
@@ -252,8 +323,6 @@ impl fmt::Debug for Reply {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use serde_json::json;
 
@@ -288,7 +357,8 @@ mod tests {
         for number in 0..100_000 {
             let data = json!({ "device": "a", "operation": "read", "number": number });
             let at = Duration::from_secs(number);
-            sink.outbox().emit(Event { name: "BLOCK_IO_ERROR", data: Some(data), at }, now);
+            let news = News::made("BLOCK_IO_ERROR", Some(data), at);
+            sink.outbox().emit(news, From::Disk, now);
         }
         let mail = sink.outbox().take(now);
         assert_eq!(events(&mail).len(), 1);
@@ -297,6 +367,37 @@ mod tests {
         let mail = sink.outbox().take(now);
         assert!(mail.stopping);
         assert_eq!(events(&mail)[0].data.as_ref().unwrap()["number"], 99_999);
+    }
+
+    #[test]
+    fn what_a_disk_says_follows_the_answer_to_the_command_under_way() {
+        let (sink, now) = (EventSink::new().unwrap(), Instant::now());
+        let tell = |number: u64| {
+            let same = vec!["a".to_owned(), "read".to_owned()];
+            let data = json!({ "device": "a", "operation": "read", "number": number });
+            sink.tell("BLOCK_IO_ERROR", same, move || Some(data));
+        };
+        let names = |mail: &Mail| -> Vec<_> {
+            let name = |output: &Output| match output {
+                Output::Event(event) => event.name,
+                Output::Answer(_) => "answer",
+            };
+            mail.output.iter().map(name).collect()
+        };
+        tell(1);
+        assert_eq!(names(&sink.outbox().take(now)), ["BLOCK_IO_ERROR"], "nobody asks for anything");
+        let command = sink.answer_first();
+        tell(2);
+        sink.tell("BLOCK_FAULT_BREAK", Vec::new(), || None);
+        sink.emit("BLOCK_FAULT_STATE_CHANGED", None);
+        let late = sink.outbox().take(now + Throttle::PERIOD * 2);
+        assert_eq!(names(&late), ["BLOCK_FAULT_STATE_CHANGED"], "the command's own");
+        assert_eq!(late.look_again, None, "else the writing thread would look all the time");
+        Reply::new(sink.outbox().clone(), 7, true, None).send(Ok(json!({})));
+        drop(command);
+        let mail = sink.outbox().take(now + Throttle::PERIOD * 2);
+        assert_eq!(names(&mail), ["answer", "BLOCK_FAULT_BREAK", "BLOCK_IO_ERROR"]);
+        assert!(mail.look_again.is_some());
     }
 
     #[test]

@@ -3,9 +3,11 @@
 //! Knows: which events are limited to one a second, and which of them count as the same (QEMU's
 //! `monitor_qapi_event_conf`, monitor/monitor.c). Must not know: clocks or clients. Invariants: of
 //! events that are the same, two never leave within one period, and the last one always leaves; an
-//! event with a member `untold` says how many did not leave since the one before it.
+//! event with a member `untold` says how many did not leave since the one before it; nothing is
+//! written down of one that does not leave.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -22,6 +24,48 @@ pub(super) struct Event {
 /// What makes two limited events the same: the event's name and some of its members.
 type Key = (&'static str, Vec<Option<String>>);
 
+/// Something that happened. Disks have millions of it to say and little of that is told, so the event
+/// is made when it is.
+pub(super) struct News {
+    name: &'static str,
+    /// `None` if the event is not limited.
+    key: Option<Key>,
+    at: Duration,
+    data: Box<dyn FnOnce() -> Option<Value> + Send>,
+}
+
+impl News {
+    /// An event that is made already.
+    pub(super) fn made(name: &'static str, data: Option<Value>, at: Duration) -> Self {
+        let key = key(name, data.as_ref());
+        Self { name, key, at, data: Box::new(move || data) }
+    }
+
+    /// An event that is the same as another if these members are ([`members`]).
+    pub(super) fn unmade(
+        name: &'static str,
+        same: Vec<String>,
+        at: Duration,
+        data: impl FnOnce() -> Option<Value> + Send + 'static,
+    ) -> Self {
+        let key = members(name).map(|_| (name, same.into_iter().map(Some).collect()));
+        Self { name, key, at, data: Box::new(data) }
+    }
+
+    fn make(self) -> Event {
+        let Self { name, key: given, at, data } = self;
+        let data = data();
+        debug_assert_eq!(given, key(name, data.as_ref()), "it is limited as what it is");
+        Event { name, data, at }
+    }
+}
+
+impl fmt::Debug for News {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("News").field("name", &self.name).field("key", &self.key).finish()
+    }
+}
+
 /// The limited events that went out lately.
 #[derive(Debug, Default)]
 pub(super) struct Throttle {
@@ -32,7 +76,7 @@ pub(super) struct Throttle {
 struct Period {
     ends: Instant,
     /// The last event of the period, which goes out at its end.
-    delayed: Option<Event>,
+    delayed: Option<News>,
     /// How many events of the period the delayed one stands for besides itself.
     untold: u64,
 }
@@ -42,14 +86,14 @@ impl Period {
         Self { ends: now + Throttle::PERIOD, delayed: None, untold: 0 }
     }
 
-    fn delay(&mut self, event: Event) {
+    fn delay(&mut self, news: News) {
         self.untold += u64::from(self.delayed.is_some());
-        self.delayed = Some(event);
+        self.delayed = Some(news);
     }
 
     /// The delayed event, if there is one.
     fn take(&mut self) -> Option<Event> {
-        let mut event = self.delayed.take()?;
+        let mut event = self.delayed.take()?.make();
         let untold = event.data.as_mut().and_then(|data| data.get_mut("untold"));
         if let Some(member) = untold {
             *member = Value::from(std::mem::take(&mut self.untold));
@@ -62,17 +106,17 @@ impl Throttle {
     /// The time between two events that are the same.
     pub(super) const PERIOD: Duration = Duration::from_secs(1);
 
-    /// An event happened. Returns it if it may go out now.
-    pub(super) fn offer(&mut self, event: Event, now: Instant) -> Option<Event> {
-        let Some(key) = key(&event) else { return Some(event) };
-        match self.periods.get_mut(&key) {
+    /// Something happened. Returns the event if it may go out now.
+    pub(super) fn offer(&mut self, news: News, now: Instant) -> Option<Event> {
+        let Some(key) = &news.key else { return Some(news.make()) };
+        match self.periods.get_mut(key) {
             Some(period) => {
-                period.delay(event);
+                period.delay(news);
                 None
             }
             None => {
-                self.periods.insert(key, Period::starting(now));
-                Some(event)
+                self.periods.insert(key.clone(), Period::starting(now));
+                Some(news.make())
             }
         }
     }
@@ -108,23 +152,32 @@ impl Throttle {
     }
 }
 
+/// The members by which events of this name are the same; `None` if they are not limited.
+fn members(name: &str) -> Option<&'static [&'static str]> {
+    match name {
+        "BLOCK_IO_ERROR" => Some(&["device", "operation"]),
+        "BLOCK_FAULT" => Some(&["id", "rule"]),
+        "BLOCK_FAULT_HEALED" => Some(&["id", "rule", "reason"]),
+        "BLOCK_FAULT_ENGINE_STATE_CHANGED" => Some(&["id"]),
+        _ => None,
+    }
+}
+
 /// What makes this event the same as another; `None` if it is not limited.
-fn key(event: &Event) -> Option<Key> {
-    let members: &[&str] = match event.name {
-        "BLOCK_IO_ERROR" => &["device", "operation"],
-        "BLOCK_FAULT" => &["id", "rule"],
-        "BLOCK_FAULT_HEALED" => &["id", "rule", "reason"],
-        "BLOCK_FAULT_ENGINE_STATE_CHANGED" => &["id"],
-        _ => return None,
-    };
-    let member = |name: &&str| Some(event.data.as_ref()?.get(*name)?.as_str()?.to_owned());
-    Some((event.name, members.iter().map(member).collect()))
+fn key(name: &'static str, data: Option<&Value>) -> Option<Key> {
+    let member = |name: &&str| Some(data?.get(*name)?.as_str()?.to_owned());
+    Some((name, members(name)?.iter().map(member).collect()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    fn news(event: Event) -> News {
+        News::made(event.name, event.data, event.at)
+    }
 
     fn error(device: &str, operation: &str, seconds: u64) -> Event {
         let data = json!({ "device": device, "operation": operation, "reason": seconds });
@@ -135,16 +188,16 @@ mod tests {
     fn the_first_error_goes_out_at_once_and_the_last_of_a_second_at_its_end() {
         let mut throttle = Throttle::default();
         let begin = Instant::now();
-        assert_eq!(throttle.offer(error("a", "read", 1), begin), Some(error("a", "read", 1)));
+        assert_eq!(throttle.offer(news(error("a", "read", 1)), begin), Some(error("a", "read", 1)));
         for number in 2..100 {
-            assert_eq!(throttle.offer(error("a", "read", number), begin), None);
+            assert_eq!(throttle.offer(news(error("a", "read", number)), begin), None);
         }
         assert_eq!(throttle.next_end(), Some(begin + Throttle::PERIOD));
         assert_eq!(throttle.due(begin + Throttle::PERIOD / 2), []);
         let end = begin + Throttle::PERIOD;
         assert_eq!(throttle.due(end), [error("a", "read", 99)]);
         // The delayed one opens a period of its own.
-        assert_eq!(throttle.offer(error("a", "read", 100), end), None);
+        assert_eq!(throttle.offer(news(error("a", "read", 100)), end), None);
         assert_eq!(throttle.due(end + Throttle::PERIOD), [error("a", "read", 100)]);
         assert_eq!(throttle.due(end + Throttle::PERIOD * 2), []);
         assert_eq!(throttle.next_end(), None);
@@ -155,7 +208,7 @@ mod tests {
         let mut throttle = Throttle::default();
         let now = Instant::now();
         for event in [error("a", "read", 1), error("a", "write", 2), error("b", "read", 3)] {
-            assert_eq!(throttle.offer(event.clone(), now), Some(event));
+            assert_eq!(throttle.offer(news(event.clone()), now), Some(event));
         }
     }
 
@@ -167,14 +220,35 @@ mod tests {
         };
         let mut throttle = Throttle::default();
         let begin = Instant::now();
-        assert_eq!(throttle.offer(hit(1, 0), begin), Some(hit(1, 0)));
+        assert_eq!(throttle.offer(news(hit(1, 0)), begin), Some(hit(1, 0)));
         for ordinal in 2..=10 {
-            assert_eq!(throttle.offer(hit(ordinal, 0), begin), None);
+            assert_eq!(throttle.offer(news(hit(ordinal, 0)), begin), None);
         }
         let end = begin + Throttle::PERIOD;
         assert_eq!(throttle.due(end), [hit(10, 8)]);
-        assert_eq!(throttle.offer(hit(11, 0), end), None);
+        assert_eq!(throttle.offer(news(hit(11, 0)), end), None);
         assert_eq!(throttle.finish(), [hit(11, 0)], "none is counted twice");
+    }
+
+    #[test]
+    fn what_is_not_told_is_never_made() {
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        let hit = |ordinal: u64| {
+            let same = vec!["a".to_owned(), "r".to_owned()];
+            News::unmade("BLOCK_FAULT", same, Duration::from_secs(ordinal), move || {
+                MADE.fetch_add(1, Ordering::SeqCst);
+                Some(json!({ "id": "a", "rule": "r", "ordinal": ordinal, "untold": 0 }))
+            })
+        };
+        let ordinal = |event: &Event| event.data.as_ref().unwrap()["ordinal"].as_u64();
+        let (mut throttle, begin) = (Throttle::default(), Instant::now());
+        let told: Vec<_> = (1..=100_000).filter_map(|n| throttle.offer(hit(n), begin)).collect();
+        assert_eq!(told.iter().map(ordinal).collect::<Vec<_>>(), [Some(1)]);
+        assert_eq!(MADE.load(Ordering::SeqCst), 1);
+        let told = throttle.due(begin + Throttle::PERIOD);
+        assert_eq!(told.iter().map(ordinal).collect::<Vec<_>>(), [Some(100_000)]);
+        assert_eq!(told[0].data.as_ref().unwrap()["untold"], 99_998);
+        assert_eq!(MADE.load(Ordering::SeqCst), 2, "the first and the last of a hundred thousand");
     }
 
     #[test]
@@ -183,7 +257,7 @@ mod tests {
         let now = Instant::now();
         let event = Event { name: "SHUTDOWN", data: None, at: Duration::ZERO };
         for _ in 0..3 {
-            assert_eq!(throttle.offer(event.clone(), now), Some(event.clone()));
+            assert_eq!(throttle.offer(news(event.clone()), now), Some(event.clone()));
         }
     }
 
@@ -192,10 +266,10 @@ mod tests {
         let mut throttle = Throttle::default();
         let now = Instant::now();
         for seconds in [1, 4] {
-            throttle.offer(error("b", "read", seconds), now);
+            throttle.offer(news(error("b", "read", seconds)), now);
         }
         for seconds in [2, 5, 3] {
-            throttle.offer(error("a", "read", seconds), now);
+            throttle.offer(news(error("a", "read", seconds)), now);
         }
         assert_eq!(throttle.finish(), [error("a", "read", 3), error("b", "read", 4)]);
         assert_eq!(throttle.finish(), []);

@@ -1,9 +1,11 @@
 //! What is logged, as the environment variable `BLKFAULT_LOG` says it.
 //!
-//! Knows: levels, and the directives of `env_logger`. Must not know: who logs. Pure. Invariant: a value
-//! that means nothing never silences the log; it is complained about, and the default holds.
+//! Knows: levels, the directives of `env_logger`, how systemd says where its journal is. Must not know:
+//! who logs. Invariant: a value that means nothing never silences the log; it is complained about, and
+//! the default holds.
 
 use std::ffi::OsStr;
+use std::os::fd::AsFd;
 
 use log::LevelFilter;
 
@@ -13,6 +15,18 @@ use crate::nearest::nearest;
 pub const LOG_VARIABLE: &str = "BLKFAULT_LOG";
 
 const DEFAULT: &str = "warn";
+
+/// Names the stream that systemd has connected to its journal: its device and inode.
+pub const JOURNAL_VARIABLE: &str = "JOURNAL_STREAM";
+
+/// Whether what is written there goes to the journal, which says itself when that was. `named` is the
+/// value of [`JOURNAL_VARIABLE`], which a process inherits even if its output goes elsewhere.
+#[must_use]
+pub fn goes_to_the_journal(named: Option<&OsStr>, stream: impl AsFd) -> bool {
+    let Ok(found) = rustix::fs::fstat(stream) else { return false };
+    let found = format!("{}:{}", found.st_dev, found.st_ino);
+    named.is_some_and(|named| *named == *found)
+}
 
 /// What to log, and what was wrong with what was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +110,20 @@ mod tests {
         assert_eq!(LogChoice::of(None), default);
         assert_eq!(of(""), default);
         assert_eq!(of(" "), default);
+    }
+
+    #[test]
+    fn only_the_very_stream_that_is_named_goes_to_the_journal() {
+        use std::os::unix::fs::MetadataExt;
+        let file = tempfile::tempfile().unwrap();
+        let metadata = file.metadata().unwrap();
+        let name = |dev: u64, ino: u64| format!("{dev}:{ino}");
+        let its = name(metadata.dev(), metadata.ino());
+        assert!(goes_to_the_journal(Some(its.as_ref()), &file));
+        for other in [&name(metadata.dev(), metadata.ino() + 1), "", "1:2:3", "x"] {
+            assert!(!goes_to_the_journal(Some(other.as_ref()), &file), "{other}");
+        }
+        assert!(!goes_to_the_journal(None, &file));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use clap::{CommandFactory, Parser};
 
 pub use choices::{AioChoice, CacheChoice, DiscardChoice, Format, HeldOnStopChoice, OnErrorChoice};
 pub use disk::{DiskPlan, DiskSpec};
-pub use log::{LOG_VARIABLE, LogChoice};
+pub use log::{JOURNAL_VARIABLE, LOG_VARIABLE, LogChoice, goes_to_the_journal};
 
 use self::privilege::PrivilegeOptions;
 use crate::guard::GuardPlan;

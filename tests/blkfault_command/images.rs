@@ -121,6 +121,22 @@ fn lines_for_qemu_are_run_and_the_daemon_tells_its_version() {
     let told = whole.json("rule list disk0");
     assert_eq!(told["breakpoints"], json!([{"event": "write_aio", "tag": "A"}]));
     assert_eq!(hmp("qemu-io disk0 \"remove_break A\"").done(), "");
+    // QMP calls none of these an error; a script wants to know.
+    for (line, said) in [
+        ("qemu-io nowhere \"resume A\"", "Error: Cannot find device='' nor node-name='nowhere'"),
+        ("qemu-io disk0 \"resume A\"", "Could not resume request: No such file or directory"),
+        ("qemu-io disk0 \"break nothing A\"", "Could not set a breakpoint: No such file"),
+        ("qemu-io disk0 \"remove_break A\"", "Could not remove a breakpoint A"),
+        ("qemu-io disk0 \"resume\"", "bad argument count 0 to resume"),
+        ("qemu-io disk0 \"read 0 512\"", "command \"read\" not found"),
+        ("qemu-io disk0 \"resume A", "unterminated string"),
+        ("qemu-io", "qemu-io: block device name expected"),
+        ("info block", "unknown command: 'info'"),
+    ] {
+        let refused = hmp(line);
+        assert!(refused.out.starts_with(said), "{line}: {refused:?}");
+        assert_eq!((refused.status, refused.err.as_str()), (1, ""), "{line}");
+    }
     assert_eq!(
         whole.run("daemon-version").done(),
         format!("blkfaultd {}\n", env!("CARGO_PKG_VERSION"))

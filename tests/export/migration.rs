@@ -116,6 +116,78 @@ fn every_page_that_the_device_writes_is_logged_and_no_other() {
     assert_eq!(stage.marked(), [0; 0], "nobody migrates any more");
 }
 
+/// The far memory at the guest's new place, which follows the old one by the log alone.
+struct Follower(Vec<u8>);
+
+const FAR: u64 = 1 << 30;
+const FAR_PAGES: u64 = (1 << 20) / PAGE;
+
+impl Follower {
+    fn of(front: &Front) -> Self {
+        Self(front.memory.read(FAR, (FAR_PAGES * PAGE) as usize))
+    }
+
+    fn copy(&mut self, front: &Front, page: u64) {
+        if let Some(at) = page.checked_sub(FAR / PAGE).map(|page| (page * PAGE) as usize) {
+            self.0[at..at + PAGE as usize]
+                .copy_from_slice(&front.memory.read(page * PAGE, PAGE as usize));
+        }
+    }
+
+    /// The pages that are not what they are at the old place.
+    fn stale(&self, front: &Front) -> Vec<u64> {
+        let now = Self::of(front);
+        let pages = self.0.chunks(PAGE as usize).zip(now.0.chunks(PAGE as usize));
+        (FAR / PAGE..)
+            .zip(pages)
+            .filter(|(_, (old, new))| old != new)
+            .map(|(page, _)| page)
+            .collect()
+    }
+}
+
+/// A guest reads all over its memory while it migrates. The pages that are stale at its new place, if
+/// whoever copies them ignores the log for one of them; and how many pages the log named.
+fn migrate_while_reading(ignored: Option<u64>) -> (Vec<u64>, usize) {
+    let served = Served::over(MemoryNode::new(DISK_BYTES), options(1));
+    let mut stage = Stage::new(&served);
+    let source = stage.front.memory.allocate(32 * 512, PAGE);
+    let content: Vec<u8> = (0..32 * 512u32).map(|at| 1 + (at / 3 % 255) as u8).collect();
+    stage.front.memory.write(source, &content);
+    stage.submit(kind::OUT, Desc::readable(source, 32 * 512));
+    stage.queue.answer();
+    stage.begin();
+    let mut there = Follower::of(&stage.front);
+    let mut named = std::collections::BTreeSet::new();
+    for number in 0..200u64 {
+        let at = FAR + number * 37 % 240 * PAGE + number % 8 * 512;
+        stage.submit(kind::IN, Desc::writable(at, 512 * (1 + number as u32 % 32)));
+        stage.queue.answer();
+        if number % 10 == 9 {
+            let marked = stage.marked();
+            named.extend(marked.iter().copied().filter(|page| *page >= FAR / PAGE));
+            let seen = marked.into_iter().filter(|page| Some(*page) != ignored);
+            seen.for_each(|page| there.copy(&stage.front, page));
+        }
+    }
+    (there.stale(&stage.front), named.len())
+}
+
+#[test]
+fn a_guest_that_reads_while_it_migrates_arrives_whole() {
+    let (stale, named) = migrate_while_reading(None);
+    assert_eq!(stale, [0; 0]);
+    assert!(named > 200, "{named} pages were read into");
+}
+
+/// The story above could not fail if nobody looked, or nothing were read.
+#[test]
+fn one_page_that_the_log_does_not_tell_is_found() {
+    for forgotten in [FAR / PAGE, FAR / PAGE + 37, FAR / PAGE + 111] {
+        assert_eq!(migrate_while_reading(Some(forgotten)).0, [forgotten]);
+    }
+}
+
 #[test]
 fn a_read_that_was_on_its_way_is_logged_when_it_ends() {
     let node = HoldingNode::new(DISK_BYTES);

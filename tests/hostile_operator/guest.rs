@@ -40,11 +40,23 @@ impl Guest {
 
     /// Requests since the last call, the 99th percentile of their times, and the longest.
     pub(crate) fn take(&self) -> (usize, Duration, Duration) {
+        let times = self.take_times();
+        let p99 = times.get(times.len() * 99 / 100).copied().unwrap_or_default();
+        (times.len(), p99, times.last().copied().unwrap_or_default())
+    }
+
+    /// The times of the requests since the last call, the shortest first.
+    pub(crate) fn take_times(&self) -> Vec<Duration> {
         assert!(!self.thread.is_finished(), "a request of the guest failed, or was not answered");
         let mut times = std::mem::take(&mut *self.shared.times.lock().unwrap());
         times.sort_unstable();
-        let p99 = times.get(times.len() * 99 / 100).copied().unwrap_or_default();
-        (times.len(), p99, times.last().copied().unwrap_or_default())
+        times
+    }
+
+    /// How many there were.
+    pub(crate) fn count(&self) -> usize {
+        assert!(!self.thread.is_finished(), "a request of the guest failed, or was not answered");
+        self.shared.times.lock().unwrap().len()
     }
 
     pub(crate) fn end(self) {

@@ -136,6 +136,15 @@ fn a_daemon_in_its_sandbox_opens_nothing_that_was_not_named() {
     }
     assert!(denied >= 60, "{denied} of {} probes are files here", 2 * probes.len());
     println!("{denied} opens of {} paths: all denied", probes.len());
+    let config = elsewhere.path().join("errors.conf");
+    fs::write(&config, "[inject-error]\nevent = \"read_aio\"\n").unwrap();
+    operator.must("blockdev-add", json!({"driver": "null-co", "node-name": "below", "size": 4096}));
+    let node =
+        json!({"driver": "blkdebug", "node-name": "bad", "image": "below", "config": config});
+    let error = operator.execute("blockdev-add", node).unwrap_err();
+    for part in ["Could not read blkdebug config file", "--sandbox landlock", "--allow-path PATH"] {
+        assert!(error["desc"].as_str().unwrap().contains(part), "{error}");
+    }
     let away = elsewhere.path().join("socket");
     let error = operator.execute("block-export-add", export("away", "disk0", &away)).unwrap_err();
     assert!(error["desc"].as_str().unwrap().contains("--allow-path PATH"), "{error}");

@@ -4,13 +4,14 @@
 //! Must not know: which disk gets them. Invariant: every `inject-error` rule comes before every
 //! `set-state` rule, those of a file before those of a command, as QEMU loads them.
 
-use std::fs;
+use std::{fs, io};
 
 use super::words::within;
 use crate::fault::blkdebug::limits::LimitOptions;
 use crate::fault::blkdebug::rule::{delay_of, errno_of, sector_of, state_of};
 use crate::fault::blkdebug::{Event, InjectError, IoTypeWord, Limits, Rules, SetState, parse};
 use crate::fault::engine::BlkdebugSetup;
+use crate::guard;
 use crate::qapi::QmpError;
 use crate::qapi::types::{
     BlkdebugEvent, BlkdebugIOType, BlkdebugInjectErrorOptions, BlkdebugSetStateOptions,
@@ -48,11 +49,15 @@ fn read_config(path: &str) -> Result<Rules, QmpError> {
     let failed = |why: String| {
         QmpError::generic(format!("Could not read blkdebug config file '{path}': {why}"))
     };
-    let metadata = fs::metadata(path).map_err(|error| failed(error.to_string()))?;
+    let refused = |error: io::Error| {
+        let is_denied = error.kind() == io::ErrorKind::PermissionDenied;
+        failed(format!("{error}{}", if is_denied { guard::explanation() } else { "" }))
+    };
+    let metadata = fs::metadata(path).map_err(refused)?;
     if !metadata.is_file() || metadata.len() > CONFIG_BYTES_MAX {
         return Err(failed(format!("expected a file of at most {CONFIG_BYTES_MAX} bytes")));
     }
-    let text = fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    let text = fs::read_to_string(path).map_err(refused)?;
     parse(&text).map_err(|error| QmpError::generic(format!("{path}: {error}")))
 }
 

@@ -124,7 +124,7 @@ impl Device<'_> {
         // The status byte is the last writable one.
         let Some(last) = writable.last_mut() else { return served };
         last.1 -= 1;
-        let status_at = last.0.wrapping_add(u64::from(last.1));
+        let status_at = last.0.checked_add(u64::from(last.1));
         writable.retain(|(_, bytes)| *bytes > 0);
         let room: u64 = writable.iter().map(|(_, bytes)| u64::from(*bytes)).sum();
 
@@ -132,7 +132,7 @@ impl Device<'_> {
             Ok(filled) => (Status::Ok, filled),
             Err(status) => (status, 0),
         };
-        let told = self.put(status_at, status as u8);
+        let told = status_at.is_some_and(|at| self.put(at, status as u8));
         let all = filled + u64::from(filled == room && told);
         served.used_bytes = u32::try_from(all).unwrap_or(u32::MAX);
         served
