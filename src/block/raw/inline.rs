@@ -110,9 +110,20 @@ impl Pace {
     }
 }
 
-/// Carry a call out now, if it does not wait for a device. `None`, and nothing done, if it might.
+/// Whether a call has others beside it that the ring could be given with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Company {
+    /// It is alone.
+    None,
+    /// There are others.
+    Some,
+}
+
+/// Carry a call out now, if it does not wait for a device. `None`, and nothing done, if it might, or if
+/// the ring finds what is cached as quickly, and many of it in one call.
 pub(super) fn carry_out(
     source: &Source,
+    company: Company,
     pace: &mut Pace,
     fd: i32,
     call: &Call<'_>,
@@ -122,6 +133,7 @@ pub(super) fn carry_out(
         (Call::Read { .. } | Call::Write { .. } | Call::Datasync, Kind::Memory) => {
             Some(plainly(fd, call))
         }
+        (Call::Read { .. }, _) if company == Company::Some => None,
         (Call::Read { .. }, Kind::Cached | Kind::Remote) => {
             at_once(&source.reads_at_once, fd, call)
         }
@@ -225,7 +237,8 @@ mod tests {
             Call::Allocate { mode: 0, offset_bytes: 0, bytes: 512 },
         ];
         for call in calls {
-            let told = carry_out(&source, &mut Pace::default(), file.as_raw_fd(), &call);
+            let told =
+                carry_out(&source, Company::None, &mut Pace::default(), file.as_raw_fd(), &call);
             assert_eq!(told, None, "{call:?}");
         }
     }
@@ -238,8 +251,9 @@ mod tests {
         file.set_len(4096).unwrap();
         let source = Source::of(&file, CacheMode::Buffered);
         assert_eq!(source.kind, Kind::Memory);
-        let ask =
-            |call: &Call<'_>| carry_out(&source, &mut Pace::default(), file.as_raw_fd(), call);
+        let ask = |call: &Call<'_>| {
+            carry_out(&source, Company::Some, &mut Pace::default(), file.as_raw_fd(), call)
+        };
         let (mut data, mut read) = ([7; 512], [0; 512]);
         let from = piece(&mut data);
         assert_eq!(ask(&Call::Write { pieces: &from, offset_bytes: 3584 }), Some(Ok(512)));

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use io_uring::{IoUring, Probe, opcode, register, squeue, types};
 
 use super::current::Current;
-use super::inline;
+use super::inline::{self, Company};
 use super::task::{Call, Next, Task};
 use crate::block::waker::Waker;
 use crate::block::{Channel, Completion, Op};
@@ -77,16 +77,23 @@ const NEEDED: [u8; 5] = [
 
 /// A ring that does nothing else than it is needed for. No filter on system calls sees what a ring is
 /// asked for, and a ring could open files and sockets.
-fn restricted_ring() -> io::Result<IoUring> {
-    let ring = IoUring::builder().setup_clamp().setup_r_disabled().dontfork().build(ENTRIES)?;
+fn restricted_ring(is_deferred: bool) -> io::Result<IoUring> {
+    let mut builder = IoUring::builder();
+    builder.setup_clamp().setup_r_disabled().dontfork();
+    if is_deferred {
+        builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
+    }
+    let ring = builder.build(ENTRIES)?;
     ring.submitter().register_restrictions(&mut NEEDED.map(register::Restriction::sqe_op))?;
     ring.submitter().register_enable_rings()?;
     Ok(ring)
 }
 
-/// A ring: a restricted one where the kernel has those (since Linux 5.10).
+/// A ring: a restricted one where the kernel has those (since Linux 5.10), and one that works only when
+/// it is asked to (since 6.1). Others interrupt the worker for each completion, in the middle of
+/// whatever it does, which ends its sleep early (`EINTR`) and makes it look twice.
 fn ring() -> io::Result<IoUring> {
-    restricted_ring().or_else(|error| {
+    restricted_ring(true).or_else(|_| restricted_ring(false)).or_else(|error| {
         log::info!("io_uring cannot be restricted here ({error})");
         IoUring::builder().setup_clamp().dontfork().build(ENTRIES)
     })
@@ -100,6 +107,8 @@ pub(super) struct UringChannel {
     free: Vec<usize>,
     /// Slots that wait for room in the kernel.
     backlog: VecDeque<usize>,
+    /// A slot that waits for the next op or commit, to see whether it is alone.
+    lone: Option<usize>,
     /// Slots that wait for their turn.
     parked: Vec<usize>,
     /// Calls that are in the ring or the kernel, without the waker's.
@@ -122,6 +131,7 @@ impl UringChannel {
             slots: Vec::new(),
             free: Vec::new(),
             backlog: VecDeque::new(),
+            lone: None,
             parked: Vec::new(),
             in_kernel: 0,
             waker: Arc::new(Waker::new()?),
@@ -148,7 +158,7 @@ impl UringChannel {
     }
 
     /// Let a task make its next calls until one has to wait, or it has ended.
-    fn drive(&mut self, slot: usize) {
+    fn drive(&mut self, slot: usize, company: Company) {
         if self.in_kernel >= self.in_kernel_max() {
             return self.backlog.push_back(slot);
         }
@@ -164,7 +174,8 @@ impl UringChannel {
                 }
                 Next::Call(call) => {
                     let fd = image.raw_fd();
-                    let Some(result) = inline::carry_out(&image.source, &mut self.pace, fd, &call)
+                    let Some(result) =
+                        inline::carry_out(&image.source, company, &mut self.pace, fd, &call)
                     else {
                         break entry(types::Fd(fd), &call).user_data(slot as u64);
                     };
@@ -210,6 +221,10 @@ impl UringChannel {
 
     /// Take every completion. True if there was one.
     fn reap(&mut self) -> bool {
+        if self.ring.submission().taskrun() {
+            // Only this makes completions of what has ended meanwhile.
+            let _ = self.ring.submit();
+        }
         let mut results = std::mem::take(&mut self.results);
         results.extend(self.ring.completion().map(|entry| (entry.user_data(), entry.result())));
         let any = !results.is_empty();
@@ -225,7 +240,7 @@ impl UringChannel {
             if let Some(task) = &mut self.slots[slot] {
                 task.advance(outcome(result));
             }
-            self.drive(slot);
+            self.drive(slot, Company::Some);
         }
         self.results = results;
         any
@@ -234,7 +249,7 @@ impl UringChannel {
     /// Drive the tasks that were waiting for their turn.
     fn unpark(&mut self) {
         for slot in std::mem::take(&mut self.parked) {
-            self.drive(slot);
+            self.drive(slot, Company::Some);
         }
     }
 
@@ -245,7 +260,7 @@ impl UringChannel {
                 break;
             }
             if let Some(slot) = self.backlog.pop_front() {
-                self.drive(slot);
+                self.drive(slot, Company::Some);
             }
         }
     }
@@ -265,10 +280,19 @@ impl Channel for UringChannel {
     fn submit(&mut self, op: Op) {
         let task = Task::new(op, self.current.get());
         let slot = self.place(task);
-        self.drive(slot);
+        if let Some(first) = self.lone.take() {
+            self.drive(first, Company::Some);
+        } else if self.in_kernel == 0 && self.backlog.is_empty() {
+            self.lone = Some(slot);
+            return;
+        }
+        self.drive(slot, Company::Some);
     }
 
     fn commit(&mut self) {
+        if let Some(slot) = self.lone.take() {
+            self.drive(slot, Company::None);
+        }
         self.arm_waker();
         self.enter();
     }
@@ -283,7 +307,7 @@ impl Channel for UringChannel {
     }
 
     fn has_ended(&mut self) -> bool {
-        !self.ring.completion().is_empty()
+        !self.ring.completion().is_empty() || self.ring.submission().taskrun()
     }
 
     fn wake_fds(&self) -> Vec<BorrowedFd<'_>> {
@@ -346,7 +370,7 @@ mod tests {
     #[test]
     fn a_ring_opens_no_file() {
         check().unwrap();
-        let mut ring = restricted_ring().unwrap();
+        let mut ring = restricted_ring(true).unwrap();
         let mut ask = |entry: squeue::Entry| {
             // SAFETY: what the entry points to is static.
             unsafe { ring.submission().push(&entry).unwrap() };
