@@ -93,6 +93,7 @@ const COMMON: &[Allowed] = table! {
     SYS_statx Always, "what an image is, and how long";
     SYS_newfstatat Always, "fstat of the C library";
     SYS_fstat Always, "fstat of rustix";
+    SYS_fstatfs Always, "whether an image is in memory, on a disk or elsewhere";
     SYS_lseek Always, "the length of a block device";
     SYS_pread64 Always, "image data where io_uring is not used; the alignment probe";
     SYS_preadv Always, "image data where io_uring is not used";
