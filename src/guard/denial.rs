@@ -29,14 +29,15 @@ pub(super) struct Denials {
     /// Under landlock: what was let in, and which file that was.
     sandbox: Option<Vec<(Permitted, Place)>>,
     /// CAP_DAC_OVERRIDE was dropped.
-    obeys_modes: bool,
+    pub(super) obeys_modes: bool,
     user: u32,
     groups: Vec<u32>,
 }
 
 impl Denials {
-    /// What holds from now on. `permitted`: what the sandbox lets in, if there is one.
-    pub(super) fn new(permitted: Option<&[Permitted]>, obeys_modes: bool) -> Self {
+    /// What holds for a process that drops nothing. `permitted`: what the sandbox lets in, if there is
+    /// one.
+    pub(super) fn new(permitted: Option<&[Permitted]>) -> Self {
         let mut groups: Vec<u32> = rustix::process::getgroups().map_or_else(
             |_| Vec::new(),
             |groups| groups.into_iter().map(rustix::process::Gid::as_raw).collect(),
@@ -48,7 +49,7 @@ impl Denials {
         };
         Self {
             sandbox: permitted.map(|all| all.iter().filter_map(placed).collect()),
-            obeys_modes,
+            obeys_modes: false,
             user: rustix::process::geteuid().as_raw(),
             groups,
         }
@@ -153,7 +154,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     fn denials(permitted: Option<&[Permitted]>, user: u32) -> Denials {
-        Denials { user, groups: Vec::new(), ..Denials::new(permitted, true) }
+        Denials { obeys_modes: true, user, groups: Vec::new(), ..Denials::new(permitted) }
     }
 
     #[test]
@@ -187,7 +188,7 @@ mod tests {
         let [named, new] = ["named", "new"].map(|name| folder.path().join(name));
         fs::write(&named, "").unwrap();
         let permitted = [Permitted { path: named.clone(), need: Need::Image }];
-        let denials = Denials::new(Some(&permitted), false);
+        let denials = Denials::new(Some(&permitted));
         assert_eq!(denials.explain(&named, Want::All), "");
         fs::write(&new, "").unwrap();
         fs::rename(&new, &named).unwrap();

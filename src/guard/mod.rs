@@ -83,12 +83,15 @@ impl GuardPlan {
     /// [`GuardError`]; some of it may be given up by then.
     pub fn engage(&self) -> Result<(), GuardError> {
         let before = capabilities::held().map_err(GuardError::Capabilities)?;
+        // While every path can still be looked at.
+        let permitted = (self.sandbox == SandboxMode::Landlock).then_some(&*self.permitted);
+        let mut denials = Denials::new(permitted);
         forbid_core_dumps().map_err(GuardError::Dumps)?;
         self.restrict_thread(&self.permitted, self.kept)?;
         let after = capabilities::held().map_err(GuardError::Capabilities)?;
         let is_dropped = before.difference(after).contains(CapabilitySet::DAC_OVERRIDE);
-        let permitted = (self.sandbox == SandboxMode::Landlock).then_some(&*self.permitted);
-        let _ = DENIALS.set(Denials::new(permitted, is_dropped));
+        denials.obeys_modes = is_dropped;
+        let _ = DENIALS.set(denials);
         Ok(install_seccomp(self.seccomp)?)
     }
 
