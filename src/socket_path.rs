@@ -59,12 +59,14 @@ pub enum ListenError {
 }
 
 impl ListenError {
-    /// Whether the host says that this process may not.
+    /// The path at which the host says this process may not listen.
     #[must_use]
-    pub fn is_denied(&self) -> bool {
+    pub fn denied(&self) -> Option<&Path> {
         match self {
-            Self::Host { error, .. } => error.kind() == io::ErrorKind::PermissionDenied,
-            Self::InUse(_) | Self::NotASocket(_) | Self::TooLong(_) | Self::Group { .. } => false,
+            Self::Host { path, error } if error.kind() == io::ErrorKind::PermissionDenied => {
+                Some(path)
+            }
+            _ => None,
         }
     }
 }

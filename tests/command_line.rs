@@ -135,6 +135,7 @@ fn what_cannot_be_served_is_refused_with_a_reason_and_nothing_is_left_behind() {
         (and(memory(), &["--monitor", "unix:DIR/none/m"]), 1, "none/m"),
         (and(memory(), &["--monitor", "unix:DIR/good.img"]), 1, "good.img"),
         (and(memory(), &["--monitor", "tcp:127.0.0.1:notaport"]), 2, "notaport"),
+        (and(memory(), &["--monitor", "tcp:127.0.0.1:4444"]), 1, "add ,token-file=PATH"),
         (and(memory(), &["--monitor", "tcp:192.0.2.1:4444"]), 1, "remote=on"),
         (and(memory(), &["--monitor", "tcp:192.0.2.1:4444,remote=on"]), 1, "needs a token"),
         (and(memory(), &["--socket-group", "no-such-group"]), 1, "no group 'no-such-group'"),

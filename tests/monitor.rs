@@ -21,7 +21,7 @@ use blkfault::client::{Client, ClientError, Deadline};
 use blkfault::monitor::{Address, EventSink, MonitorError, Monitors};
 use serde_json::{Value, json};
 
-use support::{PATIENCE, RawClient, TestMonitor};
+use support::{PATIENCE, RawClient, TOKEN, TestMonitor};
 
 /// Bytes as the transcripts write them.
 fn bytes(text: &str) -> Vec<u8> {
@@ -94,6 +94,7 @@ fn the_session_of_2014_works_line_for_line_over_telnet() {
     let mut client = RawClient::over(stream);
     assert!(client.line().starts_with("{\"QMP\": {\"version\": {\"qemu\": {"));
     for (typed, answer) in [
+        (&*format!("AUTH {TOKEN}"), "{\"return\": {}}"),
         ("{ \"execute\": \"qmp_capabilities\" }", "{\"return\": {}}"),
         ("{\"execute\":\"query-block\"}", "{\"return\": [{\"device\": \"disk0\"}]}"),
         (
@@ -406,14 +407,21 @@ fn refusal(addresses: &[Address]) -> MonitorError {
 }
 
 #[test]
-fn an_address_that_other_hosts_reach_needs_the_operators_word() {
+fn a_port_needs_a_token_and_one_that_other_hosts_reach_the_operators_word() {
+    for address in
+        ["tcp:127.0.0.1:0", "tcp:localhost:0", "tcp:[::1]:0", "tcp:127.0.0.1:0,remote=on"]
+    {
+        let error = refusal(&[address.parse().unwrap()]).to_string();
+        assert!(error.contains("needs a token") && error.contains(",token-file=PATH"), "{error}");
+        assert!(error.contains("openssl rand -hex 32") && error.contains("unix:PATH"), "{error}");
+    }
     for address in ["tcp:0.0.0.0:0", "tcp:[::]:0"] {
         let error = refusal(&[address.parse().unwrap()]).to_string();
         assert!(error.contains("whoever reaches it commands the daemon"), "{error}");
         assert!(error.contains(",remote=on"), "{error}");
     }
     let error = refusal(&["tcp:0.0.0.0:0,remote=on".parse().unwrap()]).to_string();
-    assert!(error.contains("needs a token: add ,token-file=PATH"), "{error}");
+    assert!(error.contains("needs a token") && error.contains(",token-file=PATH"), "{error}");
     let error = refusal(&["tcp:0.0.0.0:0,token-file=/no/such".parse().unwrap()]).to_string();
     assert!(error.contains(",remote=on"), "{error}");
     let error = refusal(&["tcp:0.0.0.0:0,remote=on,token-file=/no/such".parse().unwrap()]);
@@ -424,7 +432,9 @@ fn an_address_that_other_hosts_reach_needs_the_operators_word() {
 fn an_address_in_use_is_refused_and_none_of_the_others_opened() {
     let monitor = TestMonitor::start();
     let free = monitor.folder.path().join("free");
-    let port = format!("tcp:127.0.0.1:{}", monitor.port()).parse().unwrap();
+    let token = monitor.folder.path().join("token");
+    let port: Address = format!("tcp:127.0.0.1:{}", monitor.port()).parse().unwrap();
+    let port = port.with_token_file(&token).unwrap();
     for (taken, why) in [
         (Address::Unix(monitor.path()), "is in use by a running daemon"),
         (port, "Address already in use"),

@@ -8,9 +8,10 @@ mod daemon;
 mod operator;
 
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -33,7 +34,10 @@ fn folder() -> tempfile::TempDir {
 fn the_session_that_was_proposed_in_2014_works_line_for_line() {
     let dir = folder();
     let port = free_port();
-    let monitor = format!("tcp:127.0.0.1:{port}");
+    let token = dir.path().join("token");
+    std::fs::write(&token, "4f6e652064617920746865206469736b\n").unwrap();
+    std::fs::set_permissions(&token, Permissions::from_mode(0o600)).unwrap();
+    let monitor = format!("tcp:127.0.0.1:{port},token-file={}", token.display());
     let _daemon = Daemon::start(dir.path(), &["--memory", "1M", "--monitor", &monitor]);
     let mut stream = TcpStream::connect(("localhost", port)).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
@@ -43,6 +47,7 @@ fn the_session_that_was_proposed_in_2014_works_line_for_line() {
     assert!(line.starts_with(r#"{"QMP": {"version": {"qemu": {"#), "{line}");
 
     let dialogue = [
+        ("AUTH 4f6e652064617920746865206469736b", r#"{"return": {}}"#),
         (r#"{ "execute": "qmp_capabilities" }"#, r#"{"return": {}}"#),
         (r#"{"execute":"query-block"}"#, r#"{"return": [{"device": "disk0", "#),
         (

@@ -3,11 +3,13 @@
 //! Knows: chunks of bytes by offset. Must not know: the host's files. Invariants: a chunk that was
 //! never written, or was discarded, takes no memory and reads as zeroes; bytes beyond the end do
 //! not exist, so that a disk which shrinks and grows again reads zeroes there; every channel sees
-//! what any channel has finished writing.
+//! what any channel has finished writing; a guest whose content died with an earlier process meets
+//! errors, never zeroes that it did not write.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use vm_memory::VolatileSlice;
@@ -44,6 +46,10 @@ struct Chunks {
     /// Read by every part of an op while it runs, so that a resize waits for those under way.
     size_bytes: RwLock<u64>,
     shards: [RwLock<BTreeMap<u64, Chunk>>; SHARDS],
+    /// Somebody had an op done: what is here is somebody's.
+    is_used: AtomicBool,
+    /// What the guest wrote died with an earlier process.
+    is_lost: AtomicBool,
 }
 
 /// The part of an op that lies in one chunk.
@@ -57,7 +63,9 @@ impl MemoryImage {
     #[must_use]
     pub fn new(size_bytes: u64) -> Self {
         let shards = std::array::from_fn(|_| RwLock::default());
-        let chunks = Arc::new(Chunks { size_bytes: RwLock::new(size_bytes), shards });
+        let (is_used, is_lost) = (AtomicBool::new(false), AtomicBool::new(false));
+        let size_bytes = RwLock::new(size_bytes);
+        let chunks = Arc::new(Chunks { size_bytes, shards, is_used, is_lost });
         Self { chunks, control: Mutex::default() }
     }
 
@@ -101,10 +109,26 @@ impl Node for MemoryImage {
         }
         Ok(())
     }
+
+    fn lose_earlier(&self) -> bool {
+        let is_used = self.chunks.is_used.load(Ordering::Relaxed);
+        !is_used && !self.chunks.is_lost.swap(true, Ordering::Relaxed)
+    }
+
+    fn begin_anew(&self) -> bool {
+        self.chunks.is_lost.swap(false, Ordering::Relaxed)
+    }
 }
 
 impl Store for Chunks {
     fn serve(&self, kind: &OpKind, done_bytes: u64, work_bytes_max: u64) -> Result<Served, Errno> {
+        // Set before a ring starts, and so before any of its ops.
+        if self.is_lost.load(Ordering::Relaxed) {
+            return Err(Errno::EIO);
+        }
+        if !self.is_used.load(Ordering::Relaxed) {
+            self.is_used.store(true, Ordering::Relaxed);
+        }
         let size = self.size_bytes.read().unwrap_or_else(PoisonError::into_inner);
         let now = |bytes: u64| done_bytes..bytes.min(done_bytes.saturating_add(work_bytes_max));
         match kind {

@@ -15,8 +15,8 @@ mod waker;
 
 pub use buffers::{Buffers, OwnedMemory};
 pub use fault_point::{
-    FaultCounts, FaultObserver, FaultPoint, HeldCause, HeldReport, Keeper, Line, OnError, Overview,
-    Record, Released, Resume, Snapshot, TimedOut, Which,
+    FaultCounts, FaultObserver, FaultPoint, HeldCause, HeldReport, Keeper, Line, NotChanged,
+    NotKept, OnError, Overview, Record, Released, Resume, Snapshot, TimedOut, Which,
 };
 pub use filter::FaultFilter;
 pub use memory::MemoryImage;

@@ -179,6 +179,18 @@ pub trait Node: Send + Sync + std::fmt::Debug {
     /// what the host says; the size is then unchanged.
     fn resize(&self, size_bytes: u64) -> Result<(), Errno>;
 
+    /// A guest goes on that an earlier process served, and this one has not. True where the content
+    /// died with that process, the first time: from then on every op fails with `EIO`, because
+    /// success would be told of other bytes than the guest wrote.
+    fn lose_earlier(&self) -> bool {
+        false
+    }
+
+    /// A guest begins anew, and has no use for what was lost. True if something was.
+    fn begin_anew(&self) -> bool {
+        false
+    }
+
     /// The line to the front end, where a layer has a say in it.
     fn line(&self) -> Option<Arc<Line>> {
         None

@@ -58,7 +58,7 @@ pub(super) struct Common {
     #[arg(long, global = true, value_name = "ADDR", value_parser = monitor_address)]
     monitor: Option<Address>,
 
-    /// The token of a TCP monitor that wants one: a file of one line, with mode 0600
+    /// The token of a TCP monitor, which wants one: a file of one line, with mode 0600
     #[arg(long, global = true, value_name = "FILE")]
     token_file: Option<PathBuf>,
 

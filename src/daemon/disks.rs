@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::events::Events;
 use super::fault::report::parse_on_error;
 use super::limits::LOGICAL_BLOCK_BYTES;
-use super::nodes::NodeEntry;
+use super::nodes::{Blkdebug, NodeEntry};
 use super::state_dir::{Remembered, StateDir};
 use crate::block::{FaultFilter, FaultPoint, Overview, Snapshot};
 use crate::export::{
@@ -17,7 +17,7 @@ use crate::export::{
 use crate::fault::engine::{Change, Engine};
 use crate::fault::manual::DiskState;
 use crate::fault::random::Stream;
-use crate::guard::{self, Group};
+use crate::guard::{self, Group, Want};
 use crate::qapi::QmpError;
 use crate::qapi::types::{
     BlockExportHeldOnStop, BlockExportInfo, BlockExportOptions, BlockExportOptionsVariant,
@@ -25,7 +25,8 @@ use crate::qapi::types::{
 };
 use crate::socket_path::{ListenError, SocketPath};
 
-/// The longest id of a disk.
+/// The longest id of a disk, far beyond QEMU's longest names. (On the command line a disk's node gets the
+/// same name, and those have at most 31.)
 const ID_MAX: usize = 127;
 
 /// A disk being served.
@@ -190,18 +191,25 @@ pub(super) fn start(
         poll: poll_share(options.poll)?,
     };
     let remembered = state_dir.map(|directory| directory.recall(&options.id)).transpose()?;
-    let both = |Remembered { snapshot, keeper }| (snapshot, keeper);
-    let (snapshot, keeper) = remembered.map(both).unzip();
+    let parts = |Remembered { snapshot, is_whole, keeper }| {
+        (snapshot.map(|snapshot| (snapshot, is_whole)), keeper)
+    };
+    let (snapshot, keeper) = remembered.map(parts).unzip();
     let snapshot = snapshot.flatten();
-    let ordinals_end = snapshot.as_ref().map_or(0, Snapshot::ordinals_end);
+    let was_known = snapshot.is_some();
+    let ordinals_end = snapshot.as_ref().map_or(0, |(snapshot, _)| snapshot.ordinals_end());
     let point = Arc::new(fault_point(options, node, events, snapshot)?);
     let filter = Arc::new(FaultFilter::new(node.store.node(), point.clone()));
     let observer = events.of_node(&options.node_name);
     let disk = Arc::new(Disk::new(disk_options, filter, Arc::new(observer)));
     disk.skip_ordinals_below(ordinals_end);
     let (door, path) = doors.open(&blk.addr)?;
-    if let Some(keeper) = keeper {
-        point.set_keeper(keeper);
+    if let Some(keeper) = keeper
+        && let Err(error) = point.set_keeper(keeper)
+        && !was_known
+    {
+        // Where the file knows the disk it goes on from there.
+        return Err(QmpError::generic(error));
     }
     let export = Export::start(disk.clone(), door).map_err(|error| {
         QmpError::generic(format!("Export '{}' cannot be served: {error}", options.id))
@@ -221,20 +229,21 @@ fn fault_point(
     options: &BlockExportOptions,
     node: &NodeEntry,
     events: &Events,
-    snapshot: Option<Snapshot>,
+    snapshot: Option<(Snapshot, bool)>,
 ) -> Result<FaultPoint, QmpError> {
     let observer = Arc::new(events.of_faults(&options.id, &options.node_name));
-    if let Some(snapshot) = snapshot {
-        let engine = snapshot.engine();
-        log::warn!(
-            "disk {}: its faults are as they were: state {}, {} rules, engine state {}, {} requests \
-             held",
-            options.id,
-            engine.state().name().as_str(),
-            engine.rule_count(),
-            engine.engine_state(),
-            snapshot.held()
-        );
+    if let Some((snapshot, is_whole)) = snapshot {
+        tell_remembered(&options.id, &snapshot, is_whole);
+        let overruled = overruled(options, node, &snapshot);
+        if !overruled.is_empty() {
+            log::warn!(
+                "disk {}: {} not used, because the state file knows other faults of it: move \
+                 '{}.state' out of --state-dir to begin anew",
+                options.id,
+                overruled.join(" and "),
+                options.id
+            );
+        }
         let point = FaultPoint::from_snapshot(snapshot);
         point.set_observer(observer);
         return Ok(point);
@@ -246,10 +255,55 @@ fn fault_point(
         point.configure(opened).map_err(QmpError::generic)?;
     }
     if let Some(policy) = options.on_error {
-        point.set_on_error(parse_on_error(policy));
+        point.set_on_error(parse_on_error(policy)).map_err(QmpError::generic)?;
     }
     point.set_observer(observer);
     Ok(point)
+}
+
+fn tell_remembered(id: &str, snapshot: &Snapshot, is_whole: bool) {
+    let engine = snapshot.engine();
+    let what = format!(
+        "state {}, {} rules, engine state {}, {} requests held",
+        engine.state().name().as_str(),
+        engine.rule_count(),
+        engine.engine_state(),
+        snapshot.held()
+    );
+    if is_whole {
+        log::warn!("disk {id}: its faults are as they were: {what}");
+    } else {
+        log::error!(
+            "disk {id}: its faults are NOT as they were, because the host could not write all that \
+             happened: counters, rules that were used up and requests held may be those of an \
+             earlier moment: {what}"
+        );
+    }
+}
+
+/// The fault options that say otherwise than what is remembered, which counts.
+fn overruled(
+    options: &BlockExportOptions,
+    node: &NodeEntry,
+    snapshot: &Snapshot,
+) -> Vec<&'static str> {
+    let engine = snapshot.engine();
+    let known = engine.blkdebug();
+    let is_known = |blkdebug: &Arc<Blkdebug>| {
+        let rules = &blkdebug.setup.rules;
+        let errors = known.inject_error.iter().map(|report| &report.rule);
+        errors.take(rules.inject_error.len()).eq(&rules.inject_error)
+            && known.set_state.starts_with(&rules.set_state)
+    };
+    let overruled = [
+        ("--seed", options.seed.is_some_and(|seed| seed != engine.seed())),
+        (
+            "--on-error",
+            options.on_error.is_some_and(|policy| parse_on_error(policy) != snapshot.on_error()),
+        ),
+        ("--blkdebug-config", node.blkdebug.as_ref().is_some_and(|blkdebug| !is_known(blkdebug))),
+    ];
+    overruled.into_iter().filter(|(_, is_so)| *is_so).map(|(name, _)| name).collect()
 }
 
 /// Two disks with the same rules do not fail in step, and fail alike in every run. A seed is a number
@@ -333,6 +387,6 @@ impl Doors<'_> {
 }
 
 fn cannot_listen(error: &ListenError) -> QmpError {
-    let why = if error.is_denied() { guard::explanation() } else { "" };
+    let why = error.denied().map(|path| guard::explanation(path, Want::All)).unwrap_or_default();
     QmpError::generic(format!("{error}{why}"))
 }

@@ -1,13 +1,16 @@
 //! A file that tells, line by line, how something came to be as it is.
 //!
 //! Knows: files, and that a process may be killed between any two system calls. Must not know: what
-//! the lines say. Invariants: what [`append`](Journal::append) wrote is read again after a SIGKILL at
-//! any later moment, because the page cache outlives the process (a host that loses power may lose
-//! it); a line that was cut off is not read; the file is one process's alone.
+//! the lines say, but that each is a JSON object. Invariants: what [`append`](Journal::append) wrote is
+//! read again after a SIGKILL at any later moment, because the page cache outlives the process (a host
+//! that loses power may lose it); a line that was cut off is not read; a journal from which something
+//! is missing says so, by a mark that takes no space; the file is one process's alone.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -18,6 +21,14 @@ const LONG_FACTOR: u64 = 4;
 /// The most that is read of one.
 const BYTES_MAX: u64 = 1 << 30;
 
+/// How long until the next attempt to write it anew, where one failed and nobody waits for it.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// The first byte of every line, and so of the file.
+const BEGIN: u8 = b'{';
+/// What is there instead once something is missing.
+const MARK: u8 = b'!';
+
 /// An open journal, to be written at its end.
 #[derive(Debug)]
 pub(super) struct Journal {
@@ -26,8 +37,18 @@ pub(super) struct Journal {
     bytes: u64,
     /// Its length when it was last written anew.
     anew_bytes: u64,
-    /// A write failed: nothing written later would make sense.
-    is_broken: bool,
+    /// Something is missing: nothing written later would make sense.
+    is_whole: bool,
+    /// When it could not be written anew.
+    failed_at: Option<Instant>,
+}
+
+/// What was in a journal.
+#[derive(Debug)]
+pub(super) struct Content {
+    pub(super) lines: Vec<String>,
+    /// Nothing is missing behind the lines.
+    pub(super) is_whole: bool,
 }
 
 impl Journal {
@@ -36,9 +57,8 @@ impl Journal {
     /// # Errors
     /// What the host says; `WouldBlock` where another process has it; `InvalidData` where it is too
     /// long or no text.
-    pub(super) fn open(path: &Path) -> io::Result<(Self, Vec<String>)> {
-        let mut file = private().read(true).append(true).create(true).open(path)?;
-        lock(&file)?;
+    pub(super) fn open(path: &Path) -> io::Result<(Self, Content)> {
+        let mut file = open_locked(path)?;
         let bytes = file.metadata()?.len();
         if bytes > BYTES_MAX {
             return Err(io::Error::new(
@@ -48,59 +68,117 @@ impl Journal {
         }
         let mut text = String::new();
         file.read_to_string(&mut text)?;
+        let is_whole = !text.starts_with(char::from(MARK));
+        if !is_whole {
+            text.replace_range(..1, "{");
+        }
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         if whole < text.len() {
             // The last line was cut off: what comes next must not be read as part of it.
             file.set_len(whole as u64)?;
+            file.seek(SeekFrom::End(0))?;
         }
         let lines = text[..whole].lines().map(ToOwned::to_owned).collect();
         let path = path.to_owned();
         let bytes = whole as u64;
-        Ok((Self { path, file, bytes, anew_bytes: bytes, is_broken: false }, lines))
+        let journal = Self { path, file, bytes, anew_bytes: bytes, is_whole, failed_at: None };
+        Ok((journal, Content { lines, is_whole }))
     }
 
-    /// Add a line. The first failure is logged; from then on nothing is written until the journal
-    /// is replaced.
-    pub(super) fn append(&mut self, line: &str) {
-        if self.is_broken {
-            return;
-        }
+    /// Add a line.
+    ///
+    /// # Errors
+    /// What the host says; then the journal is as it was.
+    pub(super) fn append(&mut self, line: &str) -> io::Result<()> {
+        debug_assert!(line.as_bytes().first() == Some(&BEGIN), "{line}");
         // One write, so that it is there whole or can be told from one that is.
         let mut text = String::with_capacity(line.len() + 1);
         text.push_str(line);
         text.push('\n');
-        match self.file.write_all(text.as_bytes()) {
-            Ok(()) => self.bytes += text.len() as u64,
-            Err(error) => self.fail(&error),
+        if let Err(error) = self.file.write_all(text.as_bytes()) {
+            // A part of it may be there. Where even that cannot be undone, it is a line cut off.
+            let _ = self.file.set_len(self.bytes);
+            let _ = self.file.seek(SeekFrom::Start(self.bytes));
+            return Err(self.named(&error));
         }
+        self.bytes += text.len() as u64;
+        Ok(())
     }
 
-    /// Whether it has grown so long that it is worth being replaced.
-    pub(super) fn is_long(&self) -> bool {
-        self.is_broken || self.bytes > LONG_BYTES.max(self.anew_bytes * LONG_FACTOR)
+    /// Whether it is worth being replaced: it has grown so long, or something is missing.
+    pub(super) fn is_due(&self) -> bool {
+        let is_long = self.bytes > LONG_BYTES.max(self.anew_bytes * LONG_FACTOR);
+        let may_try = self.failed_at.is_none_or(|at| at.elapsed() >= AGAIN_AFTER);
+        (is_long || !self.is_whole) && may_try
+    }
+
+    /// Whether nothing is missing.
+    pub(super) fn is_whole(&self) -> bool {
+        self.is_whole
     }
 
     /// Say it all anew in one line. Until that is done the old journal stays.
-    pub(super) fn replace(&mut self, line: &str) {
-        match self.try_replace(line) {
-            Ok(file) => {
-                self.file = file;
-                self.bytes = line.len() as u64 + 1;
-                self.anew_bytes = self.bytes;
-                self.is_broken = false;
-            }
-            Err(error) => self.fail(&error),
+    ///
+    /// # Errors
+    /// What the host says; then the journal is as it was.
+    pub(super) fn replace(&mut self, line: &str) -> io::Result<()> {
+        let replaced = self.try_replace(line);
+        self.failed_at = replaced.is_err().then(Instant::now);
+        self.file = replaced.map_err(|error| self.named(&error))?;
+        self.bytes = line.len() as u64 + 1;
+        self.anew_bytes = self.bytes;
+        if !self.is_whole {
+            log::warn!("state file {}: nothing is missing any more", self.path.display());
         }
+        self.is_whole = true;
+        Ok(())
     }
 
     fn try_replace(&self, line: &str) -> io::Result<File> {
-        let path = self.path.with_extension("new");
-        let mut file = private().write(true).create(true).truncate(true).open(&path)?;
-        lock(&file)?;
-        file.write_all(line.as_bytes())?;
-        file.write_all(b"\n")?;
-        std::fs::rename(&path, &self.path)?;
-        Ok(file)
+        let path = new_path(&self.path);
+        let write = || {
+            let mut file = private().write(true).create(true).truncate(true).open(&path)?;
+            lock(&file)?;
+            file.write_all(line.as_bytes())?;
+            file.write_all(b"\n")?;
+            std::fs::rename(&path, &self.path)?;
+            Ok(file)
+        };
+        // What is there of it takes space that may be what is missing.
+        write().inspect_err(|_| drop(std::fs::remove_file(&path)))
+    }
+
+    /// Something could not be written, and has happened all the same.
+    pub(super) fn miss(&mut self, why: &io::Error) {
+        if !self.is_whole {
+            return;
+        }
+        self.is_whole = false;
+        self.failed_at = Some(Instant::now());
+        let marked = self.mark();
+        log::error!(
+            "{why}: what requests do to the faults is not kept until it can be written again"
+        );
+        if let Err(error) = marked {
+            log::error!(
+                "state file {}: cannot be marked as incomplete either ({error}): do not believe it \
+                 if the daemon dies now",
+                self.path.display()
+            );
+        }
+    }
+
+    /// Over a byte that is there, because there may be no space for another.
+    fn mark(&mut self) -> io::Result<()> {
+        self.file.seek(SeekFrom::Start(0))?;
+        self.file.write_all(&[MARK])?;
+        self.file.seek(SeekFrom::Start(self.bytes))?;
+        Ok(())
+    }
+
+    /// An error of the host with the file's name.
+    fn named(&self, error: &io::Error) -> io::Error {
+        io::Error::new(error.kind(), format!("state file {}: {error}", self.path.display()))
     }
 
     /// There is nothing to remember any more.
@@ -109,17 +187,6 @@ impl Journal {
             log::warn!("state file {}: {error}", self.path.display());
         }
     }
-
-    /// What is to be written cannot be.
-    pub(super) fn fail(&mut self, error: &io::Error) {
-        if !self.is_broken {
-            log::error!(
-                "state file {}: {error}: what happens from now on is forgotten when the daemon ends",
-                self.path.display()
-            );
-        }
-        self.is_broken = true;
-    }
 }
 
 fn private() -> std::fs::OpenOptions {
@@ -127,6 +194,34 @@ fn private() -> std::fs::OpenOptions {
     let mut options = File::options();
     options.mode(0o600);
     options
+}
+
+/// Where a journal is written that is going to replace another.
+fn new_path(path: &Path) -> PathBuf {
+    path.with_extension("new")
+}
+
+/// Open the file at a path and lock it. A daemon that was still at work may have put another file
+/// there between the two.
+fn open_locked(path: &Path) -> io::Result<File> {
+    open_locked_after(path, || ())
+}
+
+/// The same; `opened` comes between the two.
+fn open_locked_after(path: &Path, mut opened: impl FnMut()) -> io::Result<File> {
+    loop {
+        let file = private().read(true).write(true).create(true).truncate(false).open(path)?;
+        opened();
+        lock(&file)?;
+        let (locked, there) = (file.metadata()?, path.metadata());
+        match there {
+            Ok(there) if (there.dev(), there.ino()) == (locked.dev(), locked.ino()) => {
+                return Ok(file);
+            }
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
 }
 
 fn lock(file: &File) -> io::Result<()> {
@@ -139,7 +234,7 @@ mod tests {
     use super::*;
 
     fn reopened(path: &Path) -> Vec<String> {
-        Journal::open(path).unwrap().1
+        Journal::open(path).unwrap().1.lines
     }
 
     #[test]
@@ -147,17 +242,17 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("disk0.state");
         let (mut journal, before) = Journal::open(&path).unwrap();
-        assert!(before.is_empty());
-        journal.append("one");
-        journal.append("two");
+        assert!(before.lines.is_empty() && before.is_whole);
+        journal.append("{1}").unwrap();
+        journal.append("{2}").unwrap();
         drop(journal);
         let mut file = File::options().append(true).open(&path).unwrap();
-        file.write_all(b"thr").unwrap();
-        let (mut journal, lines) = Journal::open(&path).unwrap();
-        assert_eq!(lines, ["one", "two"]);
-        journal.append("four");
+        file.write_all(b"{3").unwrap();
+        let (mut journal, content) = Journal::open(&path).unwrap();
+        assert_eq!(content.lines, ["{1}", "{2}"]);
+        journal.append("{4}").unwrap();
         drop(journal);
-        assert_eq!(reopened(&path), ["one", "two", "four"]);
+        assert_eq!(reopened(&path), ["{1}", "{2}", "{4}"]);
     }
 
     #[test]
@@ -165,18 +260,67 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("disk0.state");
         let (mut journal, _) = Journal::open(&path).unwrap();
-        let line = "x".repeat(1000);
+        let line = format!("{{{}}}", "x".repeat(1000));
         let mut written = 0;
-        while !journal.is_long() {
-            journal.append(&line);
+        while !journal.is_due() {
+            journal.append(&line).unwrap();
             written += 1;
         }
         assert!(written > 1000, "{written}");
-        journal.replace("all of it");
-        assert!(!journal.is_long());
-        journal.append("and more");
+        journal.replace("{all of it}").unwrap();
+        assert!(!journal.is_due());
+        journal.append("{and more}").unwrap();
         drop(journal);
-        assert_eq!(reopened(&path), ["all of it", "and more"]);
+        assert_eq!(reopened(&path), ["{all of it}", "{and more}"]);
+    }
+
+    #[test]
+    fn what_is_missing_is_marked_until_all_of_it_is_written_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("disk0.state");
+        let (mut journal, _) = Journal::open(&path).unwrap();
+        journal.append("{1}").unwrap();
+        journal.miss(&io::Error::other("as the test says"));
+        assert!(!journal.is_whole());
+        drop(journal);
+        // Still so in another process, and in the one after it.
+        for _ in 0..2 {
+            let (journal, content) = Journal::open(&path).unwrap();
+            assert_eq!(content.lines, ["{1}"]);
+            assert!(!content.is_whole && !journal.is_whole() && journal.is_due());
+        }
+        let (mut journal, _) = Journal::open(&path).unwrap();
+        journal.replace("{2}").unwrap();
+        assert!(journal.is_whole() && !journal.is_due());
+        journal.append("{3}").unwrap();
+        drop(journal);
+        let (_, content) = Journal::open(&path).unwrap();
+        assert_eq!(content.lines, ["{2}", "{3}"]);
+        assert!(content.is_whole);
+    }
+
+    #[test]
+    fn a_file_that_was_replaced_between_opening_and_locking_is_not_taken() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("disk0.state");
+        std::fs::write(&path, "{old}\n").unwrap();
+        let mut replaced = 0;
+        let mut file = open_locked_after(&path, || {
+            if replaced < 3 {
+                // A living daemon replaces its journal and ends, by death or by forgetting it.
+                std::fs::write(new_path(&path), format!("{{new {replaced}}}\n")).unwrap();
+                std::fs::rename(new_path(&path), &path).unwrap();
+                replaced += 1;
+            } else if replaced == 3 {
+                std::fs::remove_file(&path).unwrap();
+                std::fs::write(&path, "{newest}\n").unwrap();
+                replaced += 1;
+            }
+        })
+        .unwrap();
+        let mut text = String::new();
+        file.read_to_string(&mut text).unwrap();
+        assert_eq!((text.as_str(), replaced), ("{newest}\n", 4));
     }
 
     #[test]
@@ -185,7 +329,7 @@ mod tests {
         let path = directory.path().join("disk0.state");
         let (mut journal, _) = Journal::open(&path).unwrap();
         assert_eq!(Journal::open(&path).unwrap_err().kind(), ErrorKind::WouldBlock);
-        journal.replace("still locked");
+        journal.replace("{still locked}").unwrap();
         assert_eq!(Journal::open(&path).unwrap_err().kind(), ErrorKind::WouldBlock);
         journal.remove();
         assert!(!path.exists());

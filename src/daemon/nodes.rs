@@ -13,7 +13,7 @@ use crate::block::{
     RawOptions, Reopening,
 };
 use crate::fault::engine::BlkdebugSetup;
-use crate::guard;
+use crate::guard::{self, Want};
 use crate::qapi::QmpError;
 use crate::qapi::types::{
     BlockdevAioOptions, BlockdevCacheOptions, BlockdevDiscardOptions, BlockdevDriver,
@@ -320,7 +320,7 @@ fn raw(kind: ImageKind, options: &BlockdevOptions, file: &BlockdevOptionsFile) -
 
 /// An image's error, with what the daemon gave up where that may be the reason.
 fn cannot_open(error: &OpenError) -> QmpError {
-    let why = if error.is_denied() { guard::explanation() } else { "" };
+    let why = error.denied().map(|path| guard::explanation(path, Want::All)).unwrap_or_default();
     QmpError::generic(format!("{error}{why}"))
 }
 

@@ -2,15 +2,18 @@
 //!
 //! Knows: one [`Journal`] per disk, whose first line is a snapshot and whose others are records.
 //! Must not know: what they say. Invariants: what was replied to an operator is on file before the
-//! reply, unless the host could not write it, which is logged; a file that cannot be understood is left alone and the disk is not made, because its faults
-//! would be others than the operator believes.
+//! reply, or is refused; where the host could not write what a request did, the file says so itself; a
+//! file that cannot be understood is left alone and the disk is not made, because its faults would be
+//! others than the operator believes.
 
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::journal::Journal;
 use crate::block::{Keeper, Record, Snapshot};
+use crate::guard::{self, Want};
 use crate::qapi::QmpError;
 
 /// Which way of writing a snapshot and its records this is.
@@ -31,6 +34,8 @@ struct Head<S> {
 /// What is known of a disk's faults from before, and where to write what comes.
 pub(super) struct Remembered {
     pub(super) snapshot: Option<Snapshot>,
+    /// Nothing happened that the snapshot does not know of.
+    pub(super) is_whole: bool,
     pub(super) keeper: Box<dyn Keeper>,
 }
 
@@ -39,10 +44,10 @@ impl StateDir {
     ///
     /// # Errors
     /// What the host says.
-    pub fn open(path: &Path) -> std::io::Result<Self> {
+    pub fn open(path: &Path) -> io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt;
         match std::fs::DirBuilder::new().mode(0o700).create(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
         // Found out now, not when the first disk is made.
@@ -59,18 +64,25 @@ impl StateDir {
     /// What is known of this disk's faults.
     pub(super) fn recall(&self, id: &str) -> Result<Remembered, QmpError> {
         let path = self.0.join(format!("{id}.state"));
+        let named = |why: String| format!("State file '{}': {why}", path.display());
         let refused = |why: String| {
-            let path = path.display();
-            QmpError::generic(format!(
-                "State file '{path}': {why}: move it away to forget the faults of disk '{id}'"
-            ))
+            let why = named(why);
+            QmpError::generic(format!("{why}: move it away to forget the faults of disk '{id}'"))
         };
-        let (journal, lines) = Journal::open(&path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::WouldBlock => refused("another process uses it".to_owned()),
-            _ => refused(error.to_string()),
+        let (journal, content) = Journal::open(&path).map_err(|error| match error.kind() {
+            ErrorKind::WouldBlock => {
+                QmpError::generic(named("another process uses it: stop that one first".to_owned()))
+            }
+            ErrorKind::InvalidData => refused(error.to_string()),
+            ErrorKind::PermissionDenied => {
+                let why = guard::explanation(&path, Want::All);
+                QmpError::generic(named(format!("{error}{why}")))
+            }
+            _ => QmpError::generic(named(error.to_string())),
         })?;
-        let snapshot = replay(&lines).map_err(refused)?;
-        Ok(Remembered { snapshot, keeper: Box::new(InJournal(journal)) })
+        let snapshot = replay(&content.lines).map_err(refused)?;
+        let is_whole = content.is_whole;
+        Ok(Remembered { snapshot, is_whole, keeper: Box::new(InJournal(journal)) })
     }
 }
 
@@ -99,22 +111,24 @@ pub(super) fn replay(lines: &[String]) -> Result<Option<Snapshot>, String> {
 struct InJournal(Journal);
 
 impl Keeper for InJournal {
-    fn record(&mut self, record: &Record) {
-        match serde_json::to_string(record) {
-            Ok(line) => self.0.append(&line),
-            Err(error) => self.0.fail(&error.into()),
-        }
+    fn record(&mut self, record: &Record) -> io::Result<()> {
+        self.0.append(&serde_json::to_string(record)?)
+    }
+
+    fn miss(&mut self, why: &io::Error) {
+        self.0.miss(why);
+    }
+
+    fn is_whole(&self) -> bool {
+        self.0.is_whole()
     }
 
     fn wants_all(&self) -> bool {
-        self.0.is_long()
+        self.0.is_due()
     }
 
-    fn replace(&mut self, snapshot: &Snapshot) {
-        match serde_json::to_string(&Head { version: VERSION, snapshot }) {
-            Ok(line) => self.0.replace(&line),
-            Err(error) => self.0.fail(&error.into()),
-        }
+    fn replace(&mut self, snapshot: &Snapshot) -> io::Result<()> {
+        self.0.replace(&serde_json::to_string(&Head { version: VERSION, snapshot })?)
     }
 
     fn forget(self: Box<Self>) {
@@ -149,10 +163,10 @@ mod tests {
     fn what_an_operator_was_told_is_there_after_a_kill() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("state");
-        let Remembered { snapshot, keeper } = remembered(&path);
-        assert!(snapshot.is_none());
+        let Remembered { snapshot, is_whole, keeper } = remembered(&path);
+        assert!(snapshot.is_none() && is_whole);
         let point = FaultPoint::new(7);
-        point.set_keeper(keeper);
+        point.set_keeper(keeper).unwrap();
         point.configure(vec![rule("a"), rule("b")]).unwrap();
         let hang = DiskState::Hang { iotypes: IoTypes::ALL, on_release: Some(Errno::EIO) };
         point.configure(vec![Change::SetState(hang.clone())]).unwrap();

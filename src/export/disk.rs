@@ -132,6 +132,8 @@ pub struct Disk {
     offered: Geometry,
     /// Requests taken from the rings so far.
     ordinal_next: AtomicU64,
+    /// This process took one of them.
+    has_taken: AtomicBool,
     connected: AtomicBool,
     /// Workers of earlier sessions, or of rings that were stopped, that are still at the image.
     pub(super) late: Late,
@@ -149,6 +151,7 @@ impl Disk {
             node,
             offered,
             ordinal_next: AtomicU64::new(0),
+            has_taken: AtomicBool::new(false),
             connected: AtomicBool::new(false),
             late: Late::default(),
         }
@@ -196,7 +199,26 @@ impl Disk {
         ordinal < self.ordinal_next.load(Ordering::Relaxed)
     }
 
+    /// A ring is going to start. `goes_on`: its driver was answered before; `is_first`: no other
+    /// ring runs.
+    pub(super) fn ring_starts(&self, goes_on: bool, is_first: bool) {
+        if !goes_on && is_first {
+            if self.node.begin_anew() {
+                // Those failed. If another queue goes on after all, it is as it was before.
+                self.has_taken.store(false, Ordering::Relaxed);
+            }
+        } else if goes_on && !self.has_taken.load(Ordering::Relaxed) && self.node.lose_earlier() {
+            log::error!(
+                "disk {}: the guest was served by an earlier process, and this disk is in memory: what \
+                 was written is gone, and every request fails until the guest is reset (--blk-file \
+                 keeps a disk)",
+                self.options.id
+            );
+        }
+    }
+
     pub(super) fn next_ordinal(&self) -> u64 {
+        self.has_taken.store(true, Ordering::Relaxed);
         self.ordinal_next.fetch_add(1, Ordering::Relaxed)
     }
 

@@ -150,6 +150,9 @@ impl Session {
             *guest_addr = self.table.to_guest(user_addr).ok_or(Error::InvalidParam)?;
         }
         let [desc_table, avail_ring, used_ring] = guest_addrs;
+        let log = self.inflight.as_ref().and_then(|region| QueueLog::of(region, index.into()));
+        let goes_on = vring.next_avail != 0 || log.as_ref().is_some_and(QueueLog::is_used);
+        self.disk.ring_starts(goes_on, self.vrings.iter().all(|vring| vring.worker.is_none()));
         let ring = RingSetup {
             index: index.into(),
             size,
@@ -157,7 +160,7 @@ impl Session {
             avail_ring,
             used_ring,
             next_avail: vring.next_avail,
-            log: self.inflight.as_ref().and_then(|region| QueueLog::of(region, index.into())),
+            log,
             event_idx: has(features, VIRTIO_RING_F_EVENT_IDX),
             indirect: has(features, VIRTIO_RING_F_INDIRECT_DESC),
             call: duplicate(vring.call.as_ref())?,
@@ -443,8 +446,7 @@ impl RequestHandler for Session {
     fn get_inflight_fd(&mut self, asked: &VhostUserInflight) -> Result<(VhostUserInflight, File)> {
         let shape = self.inflight_shape(asked)?;
         let file = inflight::create(shape).map_err(Error::ReqHandlerError)?;
-        let (bytes, offset) = (shape.bytes(), 0);
-        Ok((VhostUserInflight::new(bytes, offset, asked.num_queues, asked.queue_size), file))
+        Ok((VhostUserInflight::new(shape.bytes(), 0, asked.num_queues, asked.queue_size), file))
     }
 
     /// Comes before memory and rings, so what it tells is looked at when a ring starts.

@@ -3,8 +3,15 @@
 //! Knows: what this program, its crates, Rust's standard library and the C library ask of the kernel
 //! once the guard is up, which includes all that a command can cause: images opened, exports added,
 //! threads started, memory of a front end mapped. Must not know: how a filter is built. Invariants:
-//! nothing here starts a program, opens a way to the network, makes code of memory, or changes who
-//! the process is; a call that could do more than it is here for has its arguments checked.
+//! nothing here starts a program, makes code of memory, or changes who the process is; nothing but
+//! `io_uring_setup` opens a way to the network; a call that could do more than it is here for has its
+//! arguments checked, as far as they are in registers.
+//!
+//! What a ring may do is not in the registers of `io_uring_setup`. The daemon restricts each of its own
+//! before the first entry; code that was made to do another's bidding could make another ring without
+//! restrictions, and that one opens files and sockets, within the sandbox if there is one. The calls are in
+//! the table because `blockdev-add` may ask for io_uring at any time. Where that is too much, serve all
+//! disks with `--aio threads` and forbid rings on the host (sysctl `kernel.io_uring_disabled`).
 
 /// A call that may be made.
 #[derive(Debug, Clone, Copy)]
@@ -86,6 +93,7 @@ const COMMON: &[Allowed] = table! {
     SYS_statx Always, "what an image is, and how long";
     SYS_newfstatat Always, "fstat of the C library";
     SYS_fstat Always, "fstat of rustix";
+    SYS_fstatfs Always, "whether an image is in memory, on a disk or elsewhere";
     SYS_lseek Always, "the length of a block device";
     SYS_pread64 Always, "image data where io_uring is not used; the alignment probe";
     SYS_preadv Always, "image data where io_uring is not used";
@@ -99,7 +107,7 @@ const COMMON: &[Allowed] = table! {
     SYS_flock Always, "the turn to replace a stale socket";
     SYS_fcntl OneOf(1, DESCRIPTOR_COMMANDS), "image locks, blocking or not, copies, seals";
     SYS_ioctl OneOf(1, DEVICE_QUESTIONS), "sockets that do not block; block sizes of a device";
-    SYS_io_uring_setup Always, "a ring for each worker";
+    SYS_io_uring_setup Always, "a ring for each worker (see above)";
     SYS_io_uring_enter Always, "image data";
     SYS_io_uring_register OneOf(1, RING_REGISTRATIONS), "what a ring can and may do";
     // Sockets of front ends and operators.

@@ -10,6 +10,7 @@
 
 pub mod calls;
 mod capabilities;
+mod denial;
 mod group;
 mod paths;
 mod seccomp;
@@ -22,6 +23,8 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior,
 use rustix::thread::CapabilitySet;
 
 pub use capabilities::{BadCapability, Kept};
+use denial::Denials;
+pub use denial::Want;
 pub use group::{Group, GroupError};
 pub use paths::{Need, Permitted, SandboxError, SandboxMode};
 pub use seccomp::{SeccompError, SeccompMode, install as install_seccomp};
@@ -57,7 +60,7 @@ pub enum GuardError {
 }
 
 /// What refusals of the host have to do with us, for messages.
-static EXPLANATION: OnceLock<String> = OnceLock::new();
+static DENIALS: OnceLock<Denials> = OnceLock::new();
 
 impl GuardPlan {
     /// Keep a path open.
@@ -80,10 +83,15 @@ impl GuardPlan {
     /// [`GuardError`]; some of it may be given up by then.
     pub fn engage(&self) -> Result<(), GuardError> {
         let before = capabilities::held().map_err(GuardError::Capabilities)?;
+        // While every path can still be looked at.
+        let permitted = (self.sandbox == SandboxMode::Landlock).then_some(&*self.permitted);
+        let mut denials = Denials::new(permitted);
         forbid_core_dumps().map_err(GuardError::Dumps)?;
         self.restrict_thread(&self.permitted, self.kept)?;
         let after = capabilities::held().map_err(GuardError::Capabilities)?;
-        let _ = EXPLANATION.set(self.explanation(before.difference(after)));
+        let is_dropped = before.difference(after).contains(CapabilitySet::DAC_OVERRIDE);
+        denials.obeys_modes = is_dropped;
+        let _ = DENIALS.set(denials);
         Ok(install_seccomp(self.seccomp)?)
     }
 
@@ -101,29 +109,13 @@ impl GuardPlan {
         }
         capabilities::drop_all_but(kept).map_err(GuardError::Capabilities)
     }
-
-    fn explanation(&self, dropped: CapabilitySet) -> String {
-        let mut text = String::new();
-        if self.sandbox == SandboxMode::Landlock {
-            text.push_str("; the daemon runs with --sandbox landlock, which lets it open ");
-            text.push_str(&paths::tell(&self.permitted));
-            text.push_str(": --allow-path PATH at its start adds another");
-        }
-        if dropped.contains(CapabilitySet::DAC_OVERRIDE) {
-            text.push_str(
-                "; the daemon dropped its capabilities when it had started, so that the file's \
-                 own permissions hold for root too: --modcaps +dac_override keeps this one",
-            );
-        }
-        text
-    }
 }
 
-/// What to add to a message when the host has refused something for want of permission: how the
-/// guard may be the reason, and what would be accepted. Empty where it cannot be.
+/// What to add to a message when the host has refused a path for want of permission: how the guard may
+/// be the reason, and what would be accepted. Empty where it cannot be.
 #[must_use]
-pub fn explanation() -> &'static str {
-    EXPLANATION.get().map_or("", String::as_str)
+pub fn explanation(path: &Path, want: Want) -> String {
+    DENIALS.get().map_or_else(String::new, |denials| denials.explain(path, want))
 }
 
 /// Guest memory may hold anything. The mappings of it are left out of dumps besides (`export`), but

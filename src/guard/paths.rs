@@ -36,6 +36,8 @@ pub enum Need {
     Image,
     /// To make and remove sockets, and remove the pidfile, in a directory.
     Sockets,
+    /// To make, write, replace and remove files in a directory.
+    State,
     /// Images and sockets, in a directory and below.
     Anything,
 }
@@ -138,11 +140,15 @@ fn permit(rules: RulesetCreated, permitted: &Permitted) -> Result<RulesetCreated
 }
 
 fn rights(need: Need) -> BitFlags<AccessFs> {
-    use AccessFs::{IoctlDev, MakeSock, ReadDir, ReadFile, RemoveFile, Truncate, WriteFile};
+    use AccessFs::{
+        IoctlDev, MakeReg, MakeSock, ReadDir, ReadFile, RemoveFile, Truncate, WriteFile,
+    };
     match need {
         Need::Read => ReadFile.into(),
         Need::Image => ReadFile | WriteFile | Truncate | IoctlDev,
         Need::Sockets => ReadDir | MakeSock | RemoveFile,
+        // A file that replaces another in its directory is made there and removed elsewhere.
+        Need::State => ReadFile | WriteFile | Truncate | ReadDir | MakeReg | RemoveFile,
         Need::Anything => {
             ReadFile | WriteFile | Truncate | IoctlDev | ReadDir | MakeSock | RemoveFile
         }
@@ -166,13 +172,14 @@ pub(super) fn directory(path: &Path) -> &Path {
 }
 
 /// What is left, in words for a message.
-pub(super) fn tell(permitted: &[Permitted]) -> String {
+pub(super) fn tell<'a>(permitted: impl IntoIterator<Item = &'a Permitted>) -> String {
     let mut text = String::new();
     for Permitted { path, need } in permitted {
         let what = match need {
             Need::Read => "reading",
             Need::Image => "an image",
             Need::Sockets => "sockets",
+            Need::State => "the disks' faults",
             Need::Anything => "images and sockets",
         };
         let separator = if text.is_empty() { "" } else { ", " };

@@ -21,8 +21,8 @@ pub enum Address {
         /// Whether clients on other hosts may connect. Anybody who can reach the monitor commands
         /// the daemon, so the operator must say so.
         remote: bool,
-        /// A file with what clients must tell first, for both ends. A comma in its path is written
-        /// twice.
+        /// A file with what clients must tell first, for both ends; a daemon needs one. A comma in its
+        /// path is written twice.
         token_file: Option<PathBuf>,
     },
 }

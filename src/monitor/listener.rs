@@ -1,7 +1,8 @@
 //! Sockets on which clients come in.
 //!
-//! Knows: how to open what an [`Address`] names, and that nobody on another host gets in unless the
-//! operator said so, and never without a token. Must not know: the protocol. Invariant: nothing here ever waits for a client.
+//! Knows: how to open what an [`Address`] names, that nobody gets in at a TCP port without a token, and
+//! nobody from another host unless the operator said so. Must not know: the protocol. Invariant:
+//! nothing here ever waits for a client.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
@@ -35,10 +36,12 @@ pub enum MonitorError {
          use a loopback address such as 127.0.0.1, or add ,remote=on,token-file=PATH"
     )]
     Remote(Address),
-    /// Nothing would tell an operator from anybody else on the network.
+    /// Nothing would tell an operator from anybody else on the network, or from another user of this
+    /// machine, who would open files by the daemon's rights.
     #[error(
-        "monitor {0} can be reached from other hosts, and needs a token: add ,token-file=PATH, a file \
-         with one line of 16 or more characters ('openssl rand -hex 32' makes one) and mode 0600"
+        "monitor {0} needs a token, because every user of this machine reaches its port, and whoever \
+         reaches it commands the daemon: add ,token-file=PATH, a file with one line of 16 or more \
+         characters ('openssl rand -hex 32' makes one) and mode 0600, or use unix:PATH"
     )]
     NoToken(Address),
     /// The token cannot be had.
@@ -61,7 +64,7 @@ pub(super) enum Listener {
     Tcp {
         socket: TcpListener,
         /// What its clients must tell.
-        token: Option<Arc<Token>>,
+        token: Arc<Token>,
     },
 }
 
@@ -102,12 +105,8 @@ impl Listener {
                 if !remote && !resolved.iter().all(|resolved| resolved.ip().is_loopback()) {
                     return Err(MonitorError::Remote(address.clone()));
                 }
-                if token_file.is_none()
-                    && !resolved.iter().all(|resolved| resolved.ip().is_loopback())
-                {
-                    return Err(MonitorError::NoToken(address.clone()));
-                }
-                let token = token_file.as_deref().map(read_token).transpose()?;
+                let no_token = || MonitorError::NoToken(address.clone());
+                let token = read_token(token_file.as_deref().ok_or_else(no_token)?)?;
                 let socket = TcpListener::bind(resolved.as_slice()).map_err(failed)?;
                 socket.set_nonblocking(true)?;
                 let local = socket.local_addr().map_err(failed)?;
@@ -134,7 +133,7 @@ impl Listener {
         }
         let token = match self {
             Self::Unix(_) => None,
-            Self::Tcp { token, .. } => token.clone(),
+            Self::Tcp { token, .. } => Some(token.clone()),
         };
         Ok(Client { stream, token })
     }

@@ -27,7 +27,8 @@ use crate::size::{BadSize, Size};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 #[command(next_help_heading = "The disk")]
 pub struct DiskSpec {
-    /// The disk's name in commands and events [default: disk0, then disk1, ...].
+    /// The disk's name in commands and events, at most 31 characters, because its node has the same
+    /// name [default: disk0, then disk1, ...].
     ///
     /// Example: --id db
     #[arg(long, value_name = "ID", value_parser = parse_id)]
@@ -58,7 +59,8 @@ pub struct DiskSpec {
     #[arg(long, value_name = "FORMAT")]
     format: Option<Format>,
 
-    /// Keep the disk in memory, of this size; untouched parts take none.
+    /// Keep the disk in memory, of this size; untouched parts take none.  It is gone when the daemon
+    /// ends: a guest that was at work meets errors at the next one, until it is reset.
     ///
     /// Example: --memory 1G
     #[arg(long, value_name = "SIZE", value_parser = parse_disk_size, conflicts_with = "blk_file")]
@@ -110,7 +112,9 @@ pub struct DiskSpec {
     #[arg(long, value_name = "MODE", hide_possible_values = true)]
     cache: Option<CacheChoice>,
 
-    /// How to reach the image: io_uring or threads [default: io_uring where the host has it].
+    /// How to reach the image: io_uring or threads.  The filter on system calls lets rings be made
+    /// whatever is chosen here; /proc/sys/kernel/io_uring_disabled forbids them [default: io_uring
+    /// where the host has it].
     ///
     /// Example: --aio threads
     #[arg(long, value_name = "HOW", hide_possible_values = true)]
@@ -124,28 +128,31 @@ pub struct DiskSpec {
     discard: Option<DiscardChoice>,
 
     /// Fault rules for this disk and those that share its store, from a file in the format of
-    /// QEMU's blkdebug.
+    /// QEMU's blkdebug.  What --state-dir remembers of a disk counts instead.
     ///
     /// Example: --blkdebug-config errors.conf
     #[arg(long, value_name = "FILE")]
     blkdebug_config: Option<PathBuf>,
 
-    /// Every random choice of the disk's faults is a function of this number [default: a number
-    /// made from the id].
+    /// Every random choice of the disk's faults is a function of this number.  What --state-dir
+    /// remembers of the disk counts instead [default: a number made from the id].
     ///
     /// Example: --seed 7
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 
     /// What becomes of requests that the image fails, on its own account: report, hold (until they
-    /// are resumed), or hold-on-enospc [default: report].
+    /// are resumed), or hold-on-enospc.  What --state-dir remembers of the disk counts instead
+    /// [default: report].
     ///
     /// Example: --on-error hold-on-enospc
     #[arg(long, value_name = "POLICY", hide_possible_values = true)]
     on_error: Option<OnErrorChoice>,
 
     /// What becomes of requests that a fault holds when QEMU stops their queue (stop, system_reset,
-    /// quit): fail (with an I/O error), or keep (held again when the queue starts) [default: fail].
+    /// quit): fail (with an I/O error), or keep (held again when the queue starts).  Never keep where
+    /// the guest migrates: the log with those requests stays behind, and they are never answered
+    /// [default: fail].
     ///
     /// Example: --held-on-stop keep
     #[arg(long, value_name = "POLICY", hide_possible_values = true)]

@@ -34,8 +34,9 @@ Examples:
     blkfaultd --memory 1G --socket-path /tmp/disk0.sock --monitor unix:/tmp/monitor
 
   An image around the host's page cache, four queues, monitors for programs and for telnet:
+    openssl rand -hex 32 >token && chmod 600 token
     blkfaultd --blk-file disk.img --cache none --num-queues 4 --socket-path /tmp/disk0.sock \\
-              --monitor unix:/tmp/monitor --monitor tcp:127.0.0.1:4444
+              --monitor unix:/tmp/monitor --monitor tcp:127.0.0.1:4444,token-file=token
 
   Two disks, and a second path to the first one's store:
     blkfaultd --monitor unix:/tmp/monitor \\
@@ -90,12 +91,12 @@ pub struct Options {
     #[arg(long, value_name = "FILE", help_heading = "Several disks")]
     config: Option<PathBuf>,
 
-    /// Take QMP commands here: unix:PATH or tcp:HOST:PORT.  May be repeated.  With
-    /// ",token-file=FILE" a client must say "AUTH TOKEN" first, where TOKEN is the one line of the
-    /// file, which is its owner's alone.  An address beyond this machine needs that and
-    /// ",remote=on", because whoever reaches it commands the disks.
+    /// Take QMP commands here: unix:PATH or tcp:HOST:PORT,token-file=FILE.  May be repeated.  At a
+    /// TCP port a client must say "AUTH TOKEN" first, where TOKEN is the one line of the file, which
+    /// is its owner's alone: whoever reaches the port, and every user of this machine does, would
+    /// command the disks.  An address beyond this machine needs ",remote=on" too.
     ///
-    /// Example: --monitor unix:/tmp/monitor --monitor tcp:127.0.0.1:4444
+    /// Example: --monitor unix:/tmp/monitor --monitor tcp:127.0.0.1:4444,token-file=token
     /// --monitor tcp:0.0.0.0:4445,remote=on,token-file=/etc/blkfault/token
     #[arg(long = "monitor", value_name = "ADDRESS", help_heading = "Control")]
     monitors: Vec<Address>,
@@ -108,7 +109,9 @@ pub struct Options {
 
     /// Keep the disks' fault states, rules with their counters, and held requests in this directory, so
     /// that they outlive the daemon, however it ends.  It is made if it is missing.  What is found
-    /// there for a disk of that name counts, and not the fault options of the command line.
+    /// there for a disk of that name counts; --blkdebug-config, --seed and --on-error are then not
+    /// used, and where they say otherwise a warning names them.  A command whose change the host
+    /// cannot write there is refused.
     ///
     /// Example: --state-dir /var/lib/blkfault
     #[arg(long, value_name = "DIR", help_heading = "Control")]

@@ -26,16 +26,18 @@ pub(super) struct PrivilegeOptions {
     seccomp: SeccompMode,
 
     /// What keeps the daemon from files: landlock (it opens only the images named on the command
-    /// line, the directories of its sockets, and every --allow-path; no TCP port is opened later),
-    /// or none.  virtiofsd has the option with other values, namespace and chroot [default: none].
+    /// line, files in --state-dir, sockets in the directories of those named, and what --allow-path
+    /// names; no TCP port is opened later), or none.  An image is the file that was there at the
+    /// start: for another that takes its name, permit the directory.  virtiofsd has the option with other values, namespace and chroot [default: none].
     ///
     /// Example: --sandbox landlock
     #[arg(long, value_name = "HOW", hide_possible_values = true, default_value = "none")]
     #[arg(hide_default_value = true)]
     sandbox: SandboxMode,
 
-    /// With --sandbox landlock: one more directory (or file) whose images, and in which sockets, may
-    /// be added by command.  May be repeated.
+    /// With --sandbox landlock: one more directory, below which existing images and blkdebug files may
+    /// be opened and sockets made by command; or one more image.  No file is made there.  May be
+    /// repeated.
     ///
     /// Example: --allow-path /var/lib/images
     #[arg(long = "allow-path", value_name = "PATH")]
@@ -85,7 +87,7 @@ impl PrivilegeOptions {
             guard.permit_socket_at(path);
         }
         if let Some(path) = &plan.state_dir {
-            guard.permit(path, Need::Anything);
+            guard.permit(path, Need::State);
         }
         for path in &self.allow_paths {
             guard.permit(path, Need::Anything);

@@ -2490,8 +2490,9 @@ pub enum BlockExportHeldOnStop {
     /// They fail with an I/O error.
     Fail,
     /// They stay unanswered and are held again when the queue starts; where the front end has
-    /// no log of requests in flight (INFLIGHT_SHMFD) they fail. Not for a guest that
-    /// migrates, whose log stays behind.
+    /// no log of requests in flight (INFLIGHT_SHMFD) they fail. Never for a guest that
+    /// migrates: the log stays behind, so that requests that were held are never answered
+    /// where it goes.
     Keep,
 }
 
@@ -2522,7 +2523,8 @@ impl Visit for BlockExportHeldOnStop {
 /// A node, and how to show it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockExportOptions {
-    /// The name of the export, and of the disk; no other export has it.
+    /// The name of the export, and of the disk, at most 127 bytes; no other export has it. (A
+    /// disk of the command line has at most 31, because its node gets the same name.).
     pub id: String,
     /// The node.
     pub node_name: String,
@@ -2532,9 +2534,10 @@ pub struct BlockExportOptions {
     /// (default: false).
     pub writethrough: Option<bool>,
     /// Every random choice of the disk's faults is a function of this (default: a number made
-    /// from the id). Ours.
+    /// from the id). Not used where `--state-dir` has a file of this disk. Ours.
     pub seed: Option<u64>,
-    /// What becomes of requests that the image fails (default: report). Ours.
+    /// What becomes of requests that the image fails (default: report). Not used where
+    /// `--state-dir` has a file of this disk. Ours.
     pub on_error: Option<BlockFaultOnError>,
     /// What becomes of requests that a fault holds when their queue stops (default: fail).
     /// Ours.
@@ -3395,6 +3398,10 @@ pub struct BlockFaultInfo {
     pub on_error: BlockFaultOnError,
     /// Requests so far.
     pub counts: BlockFaultCounts,
+    /// Whether all of it, with the rules, is on file for the next daemon. False while the
+    /// host cannot write what requests did to it (hits, requests held); commands that would
+    /// change something fail then. Absent without `--state-dir`.
+    pub state_kept: Option<bool>,
     /// What `state` says it is, and the members that come with it.
     pub variant: BlockFaultInfoVariant,
 }
@@ -3441,6 +3448,7 @@ impl Object for BlockFaultInfo {
         let seed = members.required("seed")?;
         let on_error = members.required("on-error")?;
         let counts = members.required("counts")?;
+        let state_kept = members.optional("state-kept")?;
         let variant = match state {
             BlockFaultState::None => Object::take_from(members).map(BlockFaultInfoVariant::None)?,
             BlockFaultState::Error => {
@@ -3455,7 +3463,7 @@ impl Object for BlockFaultInfo {
                 Object::take_from(members).map(BlockFaultInfoVariant::Offline)?
             }
         };
-        Ok(Self { id, since, held, engine_state, seed, on_error, counts, variant })
+        Ok(Self { id, since, held, engine_state, seed, on_error, counts, state_kept, variant })
     }
 
     fn add_to(&self, object: &mut Map<String, Value>) {
@@ -3467,6 +3475,7 @@ impl Object for BlockFaultInfo {
         visit::add(object, "seed", &self.seed);
         visit::add(object, "on-error", &self.on_error);
         visit::add(object, "counts", &self.counts);
+        visit::add_optional(object, "state-kept", self.state_kept.as_ref());
         match &self.variant {
             BlockFaultInfoVariant::None(variant) => variant.add_to(object),
             BlockFaultInfoVariant::Error(variant) => variant.add_to(object),

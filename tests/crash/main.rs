@@ -18,6 +18,7 @@ mod support {
 
 mod faults;
 mod kills;
+mod memory;
 
 /// A short number, or the one that the figures were measured with.
 fn times(short: u32, long: u32) -> u32 {

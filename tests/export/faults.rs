@@ -196,7 +196,7 @@ fn what_a_failing_image_could_not_do_is_done_when_it_is_mended_and_resumed() {
     let node = MemoryNode::new(DISK_BYTES);
     let served = Served::over(node.clone(), options(1));
     let (front, mut queue) = front_with_queue(&served.socket);
-    served.faults.set_on_error(OnError::HoldOnEnospc);
+    served.faults.set_on_error(OnError::HoldOnEnospc).unwrap();
     node.fail(IoType::Write, Errno::ENOSPC);
     queue.prepare_slots(4, SECTOR as u64);
     for slot in 0..4 {
@@ -215,7 +215,7 @@ fn what_a_failing_image_could_not_do_is_done_when_it_is_mended_and_resumed() {
 
     node.fail(IoType::Write, Errno::EIO);
     assert_eq!(queue.write(0, &[9; SECTOR]).status, Status::IoErr, "another error is told");
-    served.faults.set_on_error(OnError::Hold);
+    served.faults.set_on_error(OnError::Hold).unwrap();
     queue.start(0, kind::OUT, 0, SECTOR as u32);
     queue.kick();
     eventually("it is held", || served.faults.held().len() == 1);

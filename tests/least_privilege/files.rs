@@ -131,6 +131,9 @@ fn a_daemon_in_its_sandbox_opens_nothing_that_was_not_named() {
             assert!(desc.contains("--sandbox landlock, which lets it open"), "{desc}");
             assert!(desc.contains("disk.img' (an image)"), "{desc}");
             assert!(desc.contains("--allow-path PATH"), "{desc}");
+            // Ours to read and write, by its mode: the sandbox alone refused it.
+            let is_ours = path == &outside;
+            assert!(!is_ours || !desc.contains("--modcaps"), "{desc}");
             denied += 1;
         }
     }
@@ -197,6 +200,87 @@ fn a_daemon_in_its_sandbox_does_all_that_it_is_for() {
     for path in [&away, &monitor, &pidfile, &dir.path().join("disk0")] {
         assert!(!path.exists(), "{} is left behind", path.display());
     }
+}
+
+#[test]
+fn a_state_directory_is_written_in_the_sandbox_from_one_daemon_to_the_next() {
+    if !has_landlock() {
+        return;
+    }
+    for exists in [false, true] {
+        let dir = folder();
+        let disk = image(dir.path().join("disk.img"));
+        let state = dir.path().join("state");
+        if exists {
+            fs::create_dir(&state).unwrap();
+        }
+        let (disk, state) = (disk.to_str().unwrap(), state.to_str().unwrap());
+        let options = ["--blk-file", disk, "--sandbox", "landlock", "--state-dir", state];
+        let mut daemon = Daemon::start(dir.path(), &options);
+        let rule = json!({"effect": "error", "iotype": ["write"]});
+        for count in 1..4 {
+            let mut operator = daemon.operator();
+            operator.must("block-fault-rule-add", json!({"id": "disk0", "rule": rule}));
+            let info = operator.must("query-block-fault", json!({"id": "disk0"}));
+            assert_eq!(info["state-kept"], true, "{info}");
+            drop(operator);
+            // The next daemon replaces the file, and so does a disk that is made once more.
+            daemon.kill_and_start_again();
+            let mut operator = daemon.operator();
+            let rules = operator.must("query-block-fault-rules", json!({"id": "disk0"}));
+            assert_eq!(rules["rules"].as_array().unwrap().len(), count, "{rules}");
+        }
+        let mut operator = daemon.operator();
+        let late = dir.path().join("late");
+        operator.must("block-export-add", export("late", "disk0", &late));
+        operator.must("block-export-del", json!({"id": "late"}));
+        let kept: Vec<_> = fs::read_dir(state).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(kept, ["disk0.state"], "one that was removed is forgotten");
+        let log = daemon.log();
+        assert!(!log.contains("ERROR") && !log.contains("denied"), "{log}");
+    }
+}
+
+#[test]
+fn a_state_file_that_may_not_be_opened_is_told_to_be_that() {
+    if !has_landlock() {
+        return;
+    }
+    let (dir, elsewhere) = (folder(), folder());
+    let state = dir.path().join("state");
+    fs::create_dir(&state).unwrap();
+    let outside = elsewhere.path().join("outside");
+    fs::write(&outside, "").unwrap();
+    std::os::unix::fs::symlink(&outside, state.join("disk0.state")).unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_blkfaultd"))
+        .args(["--memory", "1M", "--sandbox", "landlock", "--state-dir"])
+        .arg(&state)
+        .arg("--socket-path")
+        .arg(dir.path().join("disk0"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("denied") && said.contains("--sandbox landlock"), "{said}");
+    assert!(said.contains("state' (the disks' faults)"), "{said}");
+    assert!(!said.contains("move it away") && !said.contains("--modcaps"), "{said}");
+}
+
+#[test]
+fn an_image_that_another_took_the_place_of_is_refused_for_that() {
+    if !has_landlock() {
+        return;
+    }
+    let dir = folder();
+    let disk = image(dir.path().join("disk.img"));
+    let options = ["--blk-file", disk.to_str().unwrap(), "--sandbox", "landlock"];
+    let daemon = Daemon::start(dir.path(), &options);
+    fs::rename(image(dir.path().join("new.img")), &disk).unwrap();
+    let late = file_node("late", &disk, false);
+    let error = daemon.operator().execute("blockdev-add", late).unwrap_err();
+    let desc = error["desc"].as_str().unwrap();
+    assert!(desc.contains("another has taken its place: --allow-path"), "{desc}");
+    assert!(!desc.contains("(an image)") && !desc.contains("--modcaps"), "{desc}");
 }
 
 #[test]

@@ -45,6 +45,14 @@ fn start(dir: &Path, umask: &str, options: &[&str]) -> Daemon {
     Daemon::start_inside(dir, &["sh", "-c", &script, "sh"], options)
 }
 
+/// A file with a token.
+fn token(dir: &Path) -> std::path::PathBuf {
+    let token = dir.join("token");
+    fs::write(&token, "0123456789abcdef0123456789abcdef\n").unwrap();
+    fs::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    token
+}
+
 #[test]
 fn sockets_are_the_owners_alone_whatever_the_umask() {
     for umask in ["000", "022", "077"] {
@@ -83,7 +91,8 @@ fn a_group_gets_the_disks_sockets_and_not_the_monitors() {
 fn browsers_and_port_scans_leave_a_line_a_second() {
     let dir = folder();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let monitor = format!("tcp:127.0.0.1:{port}");
+    let token = token(dir.path());
+    let monitor = format!("tcp:127.0.0.1:{port},token-file={}", token.display());
     let daemon = Daemon::start(dir.path(), &["--memory", "1M", "--monitor", &monitor]);
     let begun = std::time::Instant::now();
     for index in 0..200 {
@@ -107,9 +116,7 @@ fn browsers_and_port_scans_leave_a_line_a_second() {
 #[test]
 fn blkfault_tells_the_token() {
     let dir = folder();
-    let token = dir.path().join("token");
-    fs::write(&token, "0123456789abcdef0123456789abcdef\n").unwrap();
-    fs::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let token = token(dir.path());
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let monitor = format!("tcp:127.0.0.1:{port},token-file={}", token.display());
     let _daemon = Daemon::start(dir.path(), &["--memory", "1M", "--monitor", &monitor]);

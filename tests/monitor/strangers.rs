@@ -10,7 +10,7 @@ use std::sync::Arc;
 use blkfault::client::{Client, ClientError, Deadline};
 use blkfault::monitor::{Address, EventSink, Monitors};
 
-use crate::support::{PATIENCE, RawClient, TestMonitor};
+use crate::support::{PATIENCE, RawClient, TOKEN, TestMonitor};
 
 const COMMANDS: &str = "{\"execute\":\"qmp_capabilities\"}{\"execute\":\"query-block\"}";
 /// As OpenSSL begins.
@@ -70,8 +70,6 @@ struct Locked {
     monitors: Monitors,
     token: PathBuf,
 }
-
-const TOKEN: &str = "4f6e652064617920746865206469736b";
 
 impl Locked {
     fn start(address: &str) -> Self {

@@ -11,6 +11,7 @@ mod full_host;
 mod host;
 mod refusals;
 mod rules;
+mod state_dir;
 mod verbs;
 #[path = "../support"]
 mod support {

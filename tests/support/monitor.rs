@@ -8,9 +8,11 @@
 )]
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -174,6 +176,18 @@ impl Executor for TestExecutor {
     }
 }
 
+/// What clients of a TCP port tell first.
+pub const TOKEN: &str = "4f6e652064617920746865206469736b";
+
+/// A port of this machine for those who know [`TOKEN`].
+fn locked(folder: &Path) -> Address {
+    let path = folder.join("token");
+    std::fs::write(&path, TOKEN).unwrap();
+    std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    let port: Address = "tcp:127.0.0.1:0".parse().unwrap();
+    port.with_token_file(&path).unwrap()
+}
+
 /// A monitor on a unix socket and on a TCP port, in a folder of its own.
 pub struct TestMonitor {
     pub executor: Arc<TestExecutor>,
@@ -186,8 +200,7 @@ impl TestMonitor {
         let folder = tempfile::tempdir().unwrap();
         let events = EventSink::new().unwrap();
         let executor = Arc::new(TestExecutor::new(events.clone()));
-        let addresses =
-            [Address::Unix(folder.path().join("monitor")), "tcp:127.0.0.1:0".parse().unwrap()];
+        let addresses = [Address::Unix(folder.path().join("monitor")), locked(folder.path())];
         let monitors = Monitors::start(executor.clone(), &addresses, events).unwrap();
         Self { executor, monitors: Some(monitors), folder }
     }

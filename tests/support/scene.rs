@@ -8,7 +8,9 @@
     reason = "support for tests"
 )]
 
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -149,7 +151,11 @@ impl Scene {
     }
 
     pub fn start_daemon(&mut self) {
-        let addresses = [Address::Unix(self.path()), "tcp:127.0.0.1:0".parse().unwrap()];
+        let token = self.folder.path().join("token");
+        std::fs::write(&token, "4f6e652064617920746865206469736b").unwrap();
+        std::fs::set_permissions(&token, Permissions::from_mode(0o600)).unwrap();
+        let port: Address = "tcp:127.0.0.1:0".parse().unwrap();
+        let addresses = [Address::Unix(self.path()), port.with_token_file(&token).unwrap()];
         let (daemon, events) = (self.daemon.clone(), self.daemon.events.clone());
         self.monitors = Some(Monitors::start(daemon, &addresses, events).unwrap());
     }

@@ -10,6 +10,7 @@ mod ask;
 mod counts;
 mod delayed;
 mod held;
+mod keep;
 mod line;
 mod link;
 mod on_error;
@@ -26,9 +27,10 @@ use std::time::{Instant, SystemTime};
 pub use counts::FaultCounts;
 pub use delayed::Released;
 pub use held::{HeldCause, HeldReport, Resume, Which};
+pub use keep::{Keeper, NotChanged, NotKept};
 pub use line::Line;
 pub use on_error::OnError;
-pub use record::{Keeper, Record, Snapshot};
+pub use record::{Record, Snapshot};
 pub use waits::TimedOut;
 
 pub(super) use ask::{Answer, Next, Question, Stopping, after};
@@ -38,11 +40,11 @@ pub(super) use order::Baton;
 pub(super) use standing::Standing;
 
 use super::Op;
-use crate::fault::engine::{Armed, Change, Engine, Notice, Refused};
+use crate::fault::engine::{Armed, Change, Engine, Notice};
 use crate::fault::manual::DiskState;
 use counts::Counters;
 use held::Registry;
-use record::{Freed, at_1970, since_1970};
+use record::{at_1970, since_1970};
 use standing::Standings;
 use waits::Waits;
 
@@ -76,6 +78,8 @@ pub struct Overview {
     pub on_error: OnError,
     /// What was done so far.
     pub counts: FaultCounts,
+    /// Whether the next process would find all of this, if anybody keeps it.
+    pub is_kept: Option<bool>,
 }
 
 /// One disk's faults: what is armed now, who is held, and what it did so far.
@@ -168,10 +172,14 @@ impl FaultPoint {
     }
 
     /// Have everything written down from now on.
-    pub fn set_keeper(&self, mut keeper: Box<dyn Keeper>) {
+    ///
+    /// # Errors
+    /// What the faults are now cannot be: what the keeper had before is as it was, and goes on.
+    pub fn set_keeper(&self, mut keeper: Box<dyn Keeper>) -> Result<(), NotKept> {
         let mut core = self.shared.lock();
-        keeper.replace(&self.shared.snapshot(&core));
+        let kept = keeper.replace(&self.shared.snapshot(&core));
         core.keeper = Some(keeper);
+        kept.map_err(NotKept)
     }
 
     /// Have nothing written down any more.
@@ -194,34 +202,36 @@ impl FaultPoint {
     /// requests that they release go on or fail, as was decided when their wait began.
     ///
     /// # Errors
-    /// The first change that cannot be made; then nothing has changed.
-    pub fn configure(&self, changes: Vec<Change>) -> Result<(), Refused> {
+    /// The first change that cannot be made, or cannot be kept; then nothing has changed.
+    pub fn configure(&self, changes: Vec<Change>) -> Result<(), NotChanged> {
         self.configure_telling(changes, |_| ())
     }
 
     /// The same; `tell` hears of it before any request meets it, and must not block.
     ///
     /// # Errors
-    /// The first change that cannot be made; then nothing has changed, and nobody heard.
+    /// The first change that cannot be made, or cannot be kept; then nothing has changed, and nobody
+    /// heard.
     pub fn configure_telling(
         &self,
         changes: Vec<Change>,
         tell: impl FnOnce(&Engine),
-    ) -> Result<(), Refused> {
+    ) -> Result<(), NotChanged> {
         let enters = changes.iter().any(|change| matches!(change, Change::SetState(_)));
         let shared = &self.shared;
         let mut core = shared.lock();
         let was_offline = *core.engine.state() == DiskState::Offline;
-        let now_ns = shared.now_ns();
-        let kept = core.keeper.is_some().then(|| changes.clone());
+        let (now_ns, since) = (shared.now_ns(), SystemTime::now());
+        let entered_ns = enters.then(|| since_1970(since));
+        shared.keep_first(&mut core, || Record::Configured {
+            now_ns,
+            entered_ns,
+            changes: changes.clone(),
+        })?;
         let applied = core.engine.configure(changes, now_ns)?;
         tell(&core.engine);
         if enters {
-            core.since = SystemTime::now();
-        }
-        if let Some(changes) = kept {
-            let entered_ns = enters.then(|| since_1970(core.since));
-            shared.keep(&mut core, || Record::Configured { now_ns, entered_ns, changes });
+            core.since = since;
         }
         for release in &applied.released {
             core.registry.release(release);
@@ -261,6 +271,7 @@ impl FaultPoint {
             seed: core.engine.seed(),
             on_error: core.on_error,
             counts: self.counts(),
+            is_kept: core.keeper.as_ref().map(|keeper| keeper.is_whole()),
         }
     }
 
@@ -320,11 +331,15 @@ impl FaultPoint {
     }
 
     /// What becomes, from now on, of requests that the image fails.
-    pub fn set_on_error(&self, policy: OnError) {
+    ///
+    /// # Errors
+    /// It cannot be kept; then nothing has changed.
+    pub fn set_on_error(&self, policy: OnError) -> Result<(), NotKept> {
         let mut core = self.shared.lock();
+        self.shared.keep_first(&mut core, || Record::OnError { policy })?;
         core.on_error = policy;
-        self.shared.keep(&mut core, || Record::OnError { policy });
         self.shared.generation.fetch_add(1, Ordering::SeqCst);
+        Ok(())
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -352,27 +367,6 @@ impl Shared {
             counts: self.counters.now(),
             standings: core.standings.clone(),
             ordinals_end: core.ordinals_end,
-        }
-    }
-
-    /// Have something written down, if anybody does.
-    fn keep(&self, core: &mut Core, record: impl FnOnce() -> Record) {
-        let Some(mut keeper) = core.keeper.take() else {
-            return;
-        };
-        keeper.record(&record());
-        if keeper.wants_all() {
-            keeper.replace(&self.snapshot(core));
-        }
-        core.keeper = Some(keeper);
-    }
-
-    /// Note whom the registry let go.
-    fn keep_freed(&self, core: &mut Core) {
-        let now_ns = self.now_ns();
-        for ((queue, ordinal), how) in core.registry.take_freed() {
-            core.standings.let_go((queue, ordinal), &how, now_ns);
-            self.keep(core, || Record::LetGo(Freed { now_ns, queue, ordinal, how }));
         }
     }
 

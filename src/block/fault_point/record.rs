@@ -16,18 +16,6 @@ use crate::fault::Io;
 use crate::fault::engine::{Change, Engine};
 use crate::fault::rule::{Payload, Request};
 
-/// Who writes down what the faults of a disk meet. Called under their lock: must be quick.
-pub trait Keeper: Send {
-    /// The next thing.
-    fn record(&mut self, record: &Record);
-    /// Whether it would rather have it all anew.
-    fn wants_all(&self) -> bool;
-    /// All of it; what was recorded before does not matter any more.
-    fn replace(&mut self, snapshot: &Snapshot);
-    /// Nobody needs any of it any more.
-    fn forget(self: Box<Self>);
-}
-
 /// One thing that the faults of a disk met.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "what")]
@@ -118,23 +106,32 @@ impl Snapshot {
     pub fn meet(&mut self, record: Record) {
         match record {
             Record::Configured { now_ns, entered_ns, changes } => {
-                self.now_ns = self.now_ns.max(now_ns);
-                self.entered_ns = entered_ns.unwrap_or(self.entered_ns);
-                // What was changed then can be changed now: the engine is the same.
-                let _ = self.engine.configure(changes, now_ns);
+                self.pass_until(now_ns);
+                // What was changed then can be changed now, and what was refused is refused: the
+                // engine is the same.
+                if self.engine.configure(changes, now_ns).is_ok() {
+                    self.entered_ns = entered_ns.unwrap_or(self.entered_ns);
+                }
             }
             Record::OnError { policy } => self.on_error = policy,
             Record::Asked(asked) => self.ask(&asked),
             Record::LetGo(Freed { now_ns, queue, ordinal, how }) => {
-                self.now_ns = self.now_ns.max(now_ns);
+                self.pass_until(now_ns);
                 self.standings.let_go((queue, ordinal), &how, now_ns);
             }
         }
     }
 
+    /// The engine's time goes on, and so does the world's.
+    fn pass_until(&mut self, now_ns: u64) {
+        let passed_ns = now_ns.saturating_sub(self.now_ns);
+        self.now_ns += passed_ns;
+        self.at_ns = self.at_ns.saturating_add(passed_ns);
+    }
+
     fn ask(&mut self, asked: &Asked) {
         let Asked { now_ns, depth, io, step, reads } = asked;
-        self.now_ns = self.now_ns.max(*now_ns);
+        self.pass_until(*now_ns);
         self.ordinals_end = self.ordinals_end.max(io.ordinal.saturating_add(1));
         let request =
             Request { io: *io, now_ns: *now_ns, depth: *depth, payload: &reads.as_slice() };
@@ -165,6 +162,12 @@ impl Snapshot {
     #[must_use]
     pub fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// What becomes of requests that the image fails.
+    #[must_use]
+    pub fn on_error(&self) -> OnError {
+        self.on_error
     }
 
     /// Ordinals below this were given.
@@ -239,5 +242,24 @@ impl Payload for &[Read] {
             }
             _ => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_that_passed_before_the_last_record_does_not_pass_again() {
+        let mut snapshot = Snapshot::of(Engine::new(0));
+        let ago = Duration::from_secs(100);
+        snapshot.at_ns = since_1970(SystemTime::now() - ago);
+        snapshot.meet(Record::Configured {
+            now_ns: 90_000_000_000,
+            entered_ns: None,
+            changes: vec![],
+        });
+        let now_s = Duration::from_nanos(snapshot.base_ns()).as_secs();
+        assert!((100..150).contains(&now_s), "the engine's time is {now_s} s");
     }
 }

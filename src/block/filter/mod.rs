@@ -43,6 +43,14 @@ impl Node for FaultFilter {
         self.below.resize(size_bytes)
     }
 
+    fn lose_earlier(&self) -> bool {
+        self.below.lose_earlier()
+    }
+
+    fn begin_anew(&self) -> bool {
+        self.below.begin_anew()
+    }
+
     fn line(&self) -> Option<Arc<Line>> {
         Some(self.point.shared().line().clone())
     }

@@ -4,7 +4,7 @@
 //! Invariant: every error names the image and what would be accepted.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Whether the host's page cache is used (QEMU `cache.direct`).
@@ -214,12 +214,12 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// Whether the host says that this process may not.
+    /// The path that the host says this process may not open.
     #[must_use]
-    pub fn is_denied(&self) -> bool {
-        let (Self::NotWritable { source, .. } | Self::Host { source, .. }) = self else {
-            return false;
+    pub fn denied(&self) -> Option<&Path> {
+        let (Self::NotWritable { path, source, .. } | Self::Host { path, source }) = self else {
+            return None;
         };
-        source.kind() == io::ErrorKind::PermissionDenied
+        (source.kind() == io::ErrorKind::PermissionDenied).then_some(path)
     }
 }

@@ -11,7 +11,7 @@ use crate::fault::blkdebug::limits::LimitOptions;
 use crate::fault::blkdebug::rule::{delay_of, errno_of, sector_of, state_of};
 use crate::fault::blkdebug::{Event, InjectError, IoTypeWord, Limits, Rules, SetState, parse};
 use crate::fault::engine::BlkdebugSetup;
-use crate::guard;
+use crate::guard::{self, Want};
 use crate::qapi::QmpError;
 use crate::qapi::types::{
     BlkdebugEvent, BlkdebugIOType, BlkdebugInjectErrorOptions, BlkdebugSetStateOptions,
@@ -51,7 +51,8 @@ fn read_config(path: &str) -> Result<Rules, QmpError> {
     };
     let refused = |error: io::Error| {
         let is_denied = error.kind() == io::ErrorKind::PermissionDenied;
-        failed(format!("{error}{}", if is_denied { guard::explanation() } else { "" }))
+        let why = is_denied.then(|| guard::explanation(path.as_ref(), Want::Read));
+        failed(format!("{error}{}", why.unwrap_or_default()))
     };
     let metadata = fs::metadata(path).map_err(refused)?;
     if !metadata.is_file() || metadata.len() > CONFIG_BYTES_MAX {

@@ -203,8 +203,8 @@ impl Daemon {
     }
 
     pub(super) fn on_error_set(&self, arguments: &BlockFaultOnErrorSetArguments) -> Outcome {
-        self.point(&arguments.id)?.set_on_error(report::parse_on_error(arguments.policy));
-        Ok(())
+        let policy = report::parse_on_error(arguments.policy);
+        self.point(&arguments.id)?.set_on_error(policy).map_err(QmpError::generic)
     }
 
     pub(super) fn rule_add(

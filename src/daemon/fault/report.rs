@@ -21,7 +21,8 @@ const BAD_RANGES_MAX: usize = 1024;
 
 /// All about a disk's faults but its rules.
 pub(super) fn info(id: &str, point: &FaultPoint, stats: &Stats) -> BlockFaultInfo {
-    let Overview { state, since, held, engine_state, seed, on_error, counts } = point.overview();
+    let Overview { state, since, held, engine_state, seed, on_error, counts, is_kept } =
+        point.overview();
     BlockFaultInfo {
         id: id.to_owned(),
         since: render_time(since),
@@ -30,6 +31,7 @@ pub(super) fn info(id: &str, point: &FaultPoint, stats: &Stats) -> BlockFaultInf
         seed,
         on_error: render_on_error(on_error),
         counts: count(counts, stats),
+        state_kept: is_kept,
         variant: state::render(&state),
     }
 }

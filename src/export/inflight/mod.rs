@@ -39,6 +39,12 @@ impl QueueLog {
         Some(Self { queue: region.queue(queue_index)? })
     }
 
+    /// Whether a request was ever taken by it.
+    pub(super) fn is_used(&self) -> bool {
+        let taken = |head| self.queue.of(head, StateField::Counter) != 0;
+        self.queue.get(QueueField::Version) != 0 && (0..self.queue.size()).any(taken)
+    }
+
     /// A head was taken from the avail ring, as the request of this ordinal; those of a queue rise.
     /// Heads outside the log are of nobody's request.
     pub(super) fn take(&mut self, head: u16, ordinal: u64) {

@@ -336,7 +336,7 @@ fn what_the_image_fails_is_held_if_asked_for_and_asked_of_it_again() {
     *rig.slate.fails.lock().unwrap() = Some(Errno::ENOSPC);
     lane.write(0, 0, 1);
     assert_eq!(lane.ended(), [(0, Err(Errno::ENOSPC))], "told, unless asked otherwise");
-    rig.point.set_on_error(OnError::HoldOnEnospc);
+    rig.point.set_on_error(OnError::HoldOnEnospc).unwrap();
     lane.write(1, 1, 7);
     assert_eq!((lane.ended(), rig.held()), (vec![], vec![1]));
     assert_eq!(rig.point.held()[0].cause, HeldCause::ImageError(Errno::ENOSPC));
@@ -348,7 +348,7 @@ fn what_the_image_fails_is_held_if_asked_for_and_asked_of_it_again() {
     *rig.slate.fails.lock().unwrap() = Some(Errno::EIO);
     lane.write(2, 2, 1);
     assert_eq!(lane.ended(), [(2, Err(Errno::EIO))], "another error");
-    rig.point.set_on_error(OnError::Hold);
+    rig.point.set_on_error(OnError::Hold).unwrap();
     lane.write(3, 3, 1);
     lane.write(4, 4, 1);
     assert_eq!(lane.ended(), []);
@@ -365,7 +365,7 @@ fn what_the_image_fails_is_held_if_asked_for_and_asked_of_it_again() {
 fn an_injected_error_is_never_held_by_the_policy_for_real_ones() {
     let rig = Rig::new();
     let mut lane = rig.lane(0);
-    rig.point.set_on_error(OnError::Hold);
+    rig.point.set_on_error(OnError::Hold).unwrap();
     rig.enter(DiskState::Error { errno: Errno::EIO, iotypes: IoTypes::ALL });
     lane.write(0, 0, 1);
     assert_eq!(lane.ended(), [(0, Err(Errno::EIO))]);
