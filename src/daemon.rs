@@ -28,6 +28,8 @@ use self::disks::Disks;
 use self::events::Events;
 use self::nodes::Nodes;
 pub use self::state_dir::StateDir;
+#[cfg(feature = "fuzzing")]
+pub(crate) use self::state_dir::fuzzing;
 use crate::export::{Disk, Inherited};
 use crate::guard::Group;
 use crate::monitor::{EventSink, Executor, Reply};

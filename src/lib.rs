@@ -81,6 +81,7 @@ mod stream;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing {
+    pub use crate::daemon::fuzzing::*;
     pub use crate::export::fuzzing::*;
     pub use crate::options::fuzzing::*;
 }

@@ -55,30 +55,30 @@ impl Journal {
     /// Open a journal, or begin one, and read its lines. Its directory must exist.
     ///
     /// # Errors
-    /// What the host says; `WouldBlock` where another process has it; `InvalidData` where it is too
-    /// long or no text.
+    /// What the host says; `WouldBlock` where another process has it; `InvalidData` where it is no
+    /// regular file, too long or no text.
     pub(super) fn open(path: &Path) -> io::Result<(Self, Content)> {
         let mut file = open_locked(path)?;
+        if !file.metadata()?.is_file() {
+            // A pipe or a device might have no end.
+            return Err(invalid("not a regular file".to_owned()));
+        }
         let bytes = file.metadata()?.len();
         if bytes > BYTES_MAX {
-            return Err(io::Error::new(
-                ErrorKind::InvalidData,
-                format!("{bytes} bytes are too long"),
-            ));
+            return Err(invalid(format!("{bytes} bytes are too long")));
         }
-        let mut text = String::new();
-        file.read_to_string(&mut text)?;
-        let is_whole = !text.starts_with(char::from(MARK));
+        let mut text = Vec::new();
+        file.read_to_end(&mut text)?;
+        let is_whole = text.first() != Some(&MARK);
         if !is_whole {
-            text.replace_range(..1, "{");
+            text[0] = BEGIN;
         }
-        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        let (whole, lines) = whole_lines(&text)?;
         if whole < text.len() {
             // The last line was cut off: what comes next must not be read as part of it.
             file.set_len(whole as u64)?;
             file.seek(SeekFrom::End(0))?;
         }
-        let lines = text[..whole].lines().map(ToOwned::to_owned).collect();
         let path = path.to_owned();
         let bytes = whole as u64;
         let journal = Self { path, file, bytes, anew_bytes: bytes, is_whole, failed_at: None };
@@ -187,6 +187,19 @@ impl Journal {
             log::warn!("state file {}: {error}", self.path.display());
         }
     }
+}
+
+/// The lines of a file, and where they end: a line that was cut off, be it in the middle of a
+/// character, is none.
+pub(super) fn whole_lines(text: &[u8]) -> io::Result<(usize, Vec<String>)> {
+    let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    let whole_text = text.get(..whole).unwrap_or_default();
+    let whole_text = str::from_utf8(whole_text).map_err(|error| invalid(error.to_string()))?;
+    Ok((whole, whole_text.lines().map(ToOwned::to_owned).collect()))
+}
+
+fn invalid(why: String) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, why)
 }
 
 fn private() -> std::fs::OpenOptions {
@@ -333,6 +346,32 @@ mod tests {
         assert_eq!(Journal::open(&path).unwrap_err().kind(), ErrorKind::WouldBlock);
         journal.remove();
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_line_that_was_cut_off_in_a_character_is_not_read_either() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("disk0.state");
+        let text = "häl\n🖴\n".as_bytes();
+        for end in 0..=text.len() {
+            std::fs::write(&path, &text[..end]).unwrap();
+            let whole = [text.len(), 5, 0].into_iter().find(|whole| *whole <= end).unwrap();
+            let expected: Vec<_> = str::from_utf8(&text[..whole]).unwrap().lines().collect();
+            assert_eq!(reopened(&path), expected, "{end} bytes");
+            assert_eq!(std::fs::read(&path).unwrap(), &text[..whole]);
+        }
+    }
+
+    #[test]
+    fn a_file_without_an_end_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("disk0.state");
+        std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+        let error = Journal::open(&path).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.to_string().as_str()),
+            (ErrorKind::InvalidData, "not a regular file")
+        );
     }
 
     #[test]

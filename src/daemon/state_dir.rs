@@ -106,6 +106,11 @@ pub(super) fn replay(lines: &[String]) -> Result<Option<Snapshot>, String> {
     Ok(Some(snapshot))
 }
 
+/// The first line of a file that says this.
+fn first_line(snapshot: &Snapshot) -> serde_json::Result<String> {
+    serde_json::to_string(&Head { version: VERSION, snapshot })
+}
+
 /// Writes a disk's faults into a journal.
 #[derive(Debug)]
 struct InJournal(Journal);
@@ -128,11 +133,35 @@ impl Keeper for InJournal {
     }
 
     fn replace(&mut self, snapshot: &Snapshot) -> io::Result<()> {
-        self.0.replace(&serde_json::to_string(&Head { version: VERSION, snapshot })?)
+        self.0.replace(&first_line(snapshot)?)
     }
 
     fn forget(self: Box<Self>) {
         self.0.remove();
+    }
+}
+
+/// A door for `tests/fuzz`.
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing {
+    use super::{Snapshot, first_line, replay};
+    use crate::daemon::journal::whole_lines;
+
+    /// What a state file of these bytes comes to; nothing if it has no line.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn state_file(bytes: &[u8]) -> Result<Option<Snapshot>, String> {
+        let (_, lines) = whole_lines(bytes).map_err(|error| error.to_string())?;
+        replay(&lines)
+    }
+
+    /// The line that such a file begins with.
+    ///
+    /// # Errors
+    /// What cannot be written.
+    pub fn state_line(snapshot: &Snapshot) -> Result<String, String> {
+        first_line(snapshot).map(|line| line + "\n").map_err(|error| error.to_string())
     }
 }
 

@@ -24,6 +24,7 @@ mod mapping;
 mod memory;
 mod patience;
 mod polling;
+mod redo;
 mod request;
 mod ring;
 mod serve;

@@ -22,11 +22,12 @@ use super::control::{Change, Listener};
 use super::disk::{Disk, HeldOnStop, IoFailure, QUEUE_SIZE_MAX};
 #[cfg(feature = "fuzzing")]
 use super::fuzzing::watch::{Event, tell};
-use super::inflight::{Recovered, Taken};
+use super::inflight::Taken;
 use super::late;
 use super::memory::GuestMemory;
 use super::patience::Patience;
 use super::polling::Polling;
+use super::redo::{Redo, unfinished};
 use super::request::{Outcome, Parsed, Request, Terms, Used, What, parse};
 use super::ring::{Mark, Ring, RingSetup};
 use super::stats::Ended;
@@ -88,15 +89,6 @@ pub(super) struct Loop {
     /// Earlier workers that are still at the image.
     late: Vec<Weak<()>>,
     polling: Polling,
-}
-
-/// What becomes of requests that an earlier worker took and did not answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Redo {
-    /// They are done, for the first time or again, which makes no difference to who waits for them.
-    Submit,
-    /// They fail, because some of them may have been answered.
-    Fail,
 }
 
 impl Loop {
@@ -481,45 +473,4 @@ impl Loop {
             let _ = self.control.wake().read();
         }
     }
-}
-
-/// What a ring's log says must be done before anything new, the first at the end.
-fn unfinished(disk: &Disk, queue: u16, recovered: Recovered) -> (Redo, Vec<Taken>) {
-    let id = &disk.options.id;
-    let (redo, mut taken) = match recovered {
-        Recovered::Unused => (Redo::Submit, Vec::new()),
-        Recovered::Unanswered { taken, .. } => (Redo::Submit, taken),
-        Recovered::Contradicted { taken, .. } => {
-            log::error!(
-                "disk {id} queue {queue}: the used ring and the log of requests in flight contradict \
-                 each other: {} requests fail",
-                taken.len()
-            );
-            (Redo::Fail, taken)
-        }
-    };
-    if redo == Redo::Submit && !taken.is_empty() {
-        log::warn!(
-            "disk {id} queue {queue}: {} requests of an earlier connection are done again",
-            taken.len()
-        );
-        let is_known = |taken: &Taken| disk.has_numbered(taken.ordinal);
-        if !disk.options.remembers_faults && !taken.iter().all(is_known) {
-            log::warn!(
-                "disk {id} queue {queue}: what states and rules an earlier process had for them is \
-                 forgotten (--state-dir keeps it)"
-            );
-        }
-        disk.stats.resubmitted.fetch_add(taken.len() as u64, Ordering::Relaxed);
-    }
-    let last = taken.iter().map(|taken| taken.ordinal).max();
-    disk.skip_ordinals_below(last.map_or(0, |last| last.saturating_add(1)));
-    if !disk.late.now().is_empty() {
-        log::warn!(
-            "disk {id} queue {queue}: an earlier connection's requests are still at the image: it \
-             waits for them"
-        );
-    }
-    taken.reverse();
-    (redo, taken)
 }

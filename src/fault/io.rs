@@ -107,6 +107,7 @@ impl fmt::Debug for IoTypes {
 
 /// A request as the engine sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Written")]
 pub struct Io {
     /// What it does.
     pub iotype: IoType,
@@ -118,4 +119,62 @@ pub struct Io {
     pub ordinal: u64,
     /// The virtqueue it came from.
     pub queue: u16,
+}
+
+/// Longest request that any guest can make, bytes: its used length has 32 bits.
+const BYTES_MAX: u64 = 1 << 32;
+/// No disk is longer, bytes.
+const END_MAX: u64 = i64::MAX as u64;
+
+/// A request as it is written down.
+#[derive(Deserialize)]
+struct Written {
+    iotype: IoType,
+    offset_bytes: u64,
+    bytes: u64,
+    ordinal: u64,
+    queue: u16,
+}
+
+/// A request that nobody can have made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a request expects at most {BYTES_MAX} bytes, ending at most at {END_MAX}")]
+struct BadIo;
+
+impl TryFrom<Written> for Io {
+    type Error = BadIo;
+
+    fn try_from(written: Written) -> Result<Self, BadIo> {
+        let Written { iotype, offset_bytes, bytes, ordinal, queue } = written;
+        let end = offset_bytes.checked_add(bytes).filter(|end| *end <= END_MAX);
+        if bytes > BYTES_MAX || end.is_none() {
+            return Err(BadIo);
+        }
+        Ok(Self { iotype, offset_bytes, bytes, ordinal, queue })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_nobody_can_have_made_is_not_read() {
+        let io = |offset_bytes, bytes| Io {
+            iotype: IoType::Read,
+            offset_bytes,
+            bytes,
+            ordinal: 1,
+            queue: 2,
+        };
+        let read = |io: Io| serde_json::from_value::<Io>(serde_json::to_value(io).unwrap());
+        assert_eq!(
+            read(io(END_MAX - BYTES_MAX, BYTES_MAX)).unwrap(),
+            io(END_MAX - BYTES_MAX, BYTES_MAX)
+        );
+        for bad in [io(0, BYTES_MAX + 1), io(END_MAX, 1), io(u64::MAX, 512)] {
+            let error = read(bad).unwrap_err().to_string();
+            assert!(error.contains("a request expects at most 4294967296 bytes"), "{error}");
+        }
+    }
 }

@@ -30,17 +30,26 @@ pub struct FaultCounts {
 impl FaultCounts {
     pub(super) fn count(&mut self, verdict: &Verdict) {
         match verdict {
-            Verdict::Delay { .. } => self.delayed += 1,
-            Verdict::Hold { .. } | Verdict::Break { .. } => self.held_total += 1,
-            Verdict::Disconnect(_) => self.disconnected += 1,
+            Verdict::Delay { .. } => add_one(&mut self.delayed),
+            Verdict::Hold { .. } | Verdict::Break { .. } => {
+                add_one(&mut self.held_total);
+            }
+            Verdict::Disconnect(_) => add_one(&mut self.disconnected),
             Verdict::Pass | Verdict::Fail(..) => {}
         }
     }
 
     pub(super) fn count_failed(&mut self, iotype: IoType) {
-        self.failed += 1;
-        self.failed_get_ids += u64::from(iotype == IoType::GetId);
+        add_one(&mut self.failed);
+        if iotype == IoType::GetId {
+            add_one(&mut self.failed_get_ids);
+        }
     }
+}
+
+/// What was read may be any number.
+fn add_one(count: &mut u64) {
+    *count = count.saturating_add(1);
 }
 
 /// The same, counted by many at once.

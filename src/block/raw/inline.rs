@@ -1,29 +1,22 @@
 //! Calls that a worker had better carry out itself, because they wait for no device.
 //!
 //! Knows: which calls those are, and how the kernel is asked not to wait. Must not know: who carries
-//! the others out. Invariants: a call that would wait for a device is left to the ring, or is the last
-//! for a while; a result told here is the call's only one, so nothing is asked for twice.
+//! the others out. Invariants: nothing that is carried out here waits for a device, a server or a file
+//! system that is frozen, because a worker that waits there hears of nothing; a result told here is the
+//! call's only one, so nothing is asked for twice.
 //!
 //! For data in memory a plain call is several times as cheap as io_uring, which gives what it cannot
-//! do without waiting to another thread, among it every call on tmpfs and every write to ext4.
+//! do without waiting to another thread, among it every call on tmpfs. It does so with every write to
+//! ext4, too, and there a plain call would wait: while the file system is frozen, or for room among the
+//! pages that are to be written.
 
 use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use super::options::CacheMode;
 use super::task::Call;
 use crate::errno::Errno;
-
-/// A write that took longer has waited for a device, or another thread had the processor meanwhile.
-const QUICK: Duration = Duration::from_millis(1);
-/// Two slow ones among so many have waited for the device: the host holds a writer back once every few
-/// pages (`balance_dirty_pages` in Linux' mm/page-writeback.c), but takes the processor away once in
-/// thousands of writes.
-const SLOW_WITHIN: u64 = 64;
-/// How long no other is tried then. Who is held back waits up to 200 ms (`MAX_PAUSE` there).
-const REST: Duration = Duration::from_secs(1);
 
 /// Where a file's data comes from, as far as it matters here.
 #[derive(Debug)]
@@ -39,18 +32,14 @@ pub(super) struct Source {
 enum Kind {
     /// Memory, and nothing else.
     Memory,
-    /// A disk of this machine, through the page cache: writes go to memory, and wait where there are
-    /// too many of them.
+    /// The page cache, where what is asked for may be.
     Cached,
-    /// A server or a program, through the page cache: reads may be found there.
-    Remote,
     /// A device, always.
     Device,
 }
 
-/// File systems in memory, and those on disks of the machine (`linux/magic.h`, `statfs(2)`).
+/// File systems in memory: tmpfs, ramfs, hugetlbfs (`linux/magic.h`).
 const IN_MEMORY: [u32; 3] = [0x0102_1994, 0x8584_58f6, 0x9584_58f6];
-const ON_DISK: [u32; 5] = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0xca45_1a4e];
 
 impl Source {
     /// What the host says of an open file.
@@ -61,51 +50,15 @@ impl Source {
                 // The C library's field is wider on some architectures; the numbers have 32 bits.
                 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
                 let magic = system.f_type as u32;
-                if IN_MEMORY.contains(&magic) {
-                    Kind::Memory
-                } else if ON_DISK.contains(&magic) {
-                    Kind::Cached
-                } else {
-                    Kind::Remote
-                }
+                if IN_MEMORY.contains(&magic) { Kind::Memory } else { Kind::Cached }
             }
-            (CacheMode::Buffered, Err(_)) => Kind::Remote,
+            (CacheMode::Buffered, Err(_)) => Kind::Cached,
         };
         let at_once = kind != Kind::Device;
         Self {
             kind,
             reads_at_once: AtomicBool::new(at_once),
             writes_at_once: AtomicBool::new(at_once),
-        }
-    }
-}
-
-/// How one worker's last writes went.
-#[derive(Debug, Default)]
-pub(super) struct Pace {
-    tried: u64,
-    /// Which of those was slow last.
-    slow_last: Option<u64>,
-    /// Writes wait for the device until then.
-    rests_until: Option<Instant>,
-}
-
-impl Pace {
-    /// Whether to try a plain write.
-    fn is_good(&self, now: Instant) -> bool {
-        self.rests_until.is_none_or(|until| now >= until)
-    }
-
-    /// One was tried.
-    fn took(&mut self, began: Instant, ended: Instant) {
-        self.tried += 1;
-        if ended.saturating_duration_since(began) <= QUICK {
-            return;
-        }
-        let before = self.slow_last.replace(self.tried);
-        if before.is_some_and(|before| self.tried - before <= SLOW_WITHIN) {
-            self.rests_until = Some(ended + REST);
-            self.slow_last = None;
         }
     }
 }
@@ -124,7 +77,6 @@ pub(super) enum Company {
 pub(super) fn carry_out(
     source: &Source,
     company: Company,
-    pace: &mut Pace,
     fd: i32,
     call: &Call<'_>,
 ) -> Option<Result<u32, Errno>> {
@@ -134,20 +86,9 @@ pub(super) fn carry_out(
             Some(plainly(fd, call))
         }
         (Call::Read { .. }, _) if company == Company::Some => None,
-        (Call::Read { .. }, Kind::Cached | Kind::Remote) => {
-            at_once(&source.reads_at_once, fd, call)
-        }
-        (Call::Write { .. }, Kind::Cached) => {
-            at_once(&source.writes_at_once, fd, call).or_else(|| {
-                let began = Instant::now();
-                pace.is_good(began).then(|| {
-                    let result = plainly(fd, call);
-                    pace.took(began, Instant::now());
-                    result
-                })
-            })
-        }
-        (Call::Write { .. } | Call::Datasync, _) => None,
+        (Call::Read { .. }, Kind::Cached) => at_once(&source.reads_at_once, fd, call),
+        (Call::Write { .. }, Kind::Cached) => at_once(&source.writes_at_once, fd, call),
+        (Call::Datasync, _) => None,
     }
 }
 
@@ -203,21 +144,6 @@ fn ask(fd: i32, call: &Call<'_>, flags: i32) -> Result<u32, Errno> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn writes_that_wait_for_the_device_are_left_to_the_ring_for_a_while() {
-        let (mut pace, start) = (Pace::default(), Instant::now());
-        let slow = start + 2 * QUICK;
-        pace.took(start, slow);
-        assert!(pace.is_good(slow), "once may be chance");
-        (0..SLOW_WITHIN).for_each(|_| pace.took(start, start + QUICK));
-        pace.took(start, slow);
-        assert!(pace.is_good(slow), "the other is long ago");
-        pace.took(start, start);
-        pace.took(start, slow);
-        assert!(!pace.is_good(slow) && !pace.is_good(slow + REST / 2));
-        assert!(pace.is_good(slow + REST));
-    }
-
     fn piece(bytes: &mut [u8]) -> [libc::iovec; 1] {
         [libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() }]
     }
@@ -237,8 +163,7 @@ mod tests {
             Call::Allocate { mode: 0, offset_bytes: 0, bytes: 512 },
         ];
         for call in calls {
-            let told =
-                carry_out(&source, Company::None, &mut Pace::default(), file.as_raw_fd(), &call);
+            let told = carry_out(&source, Company::None, file.as_raw_fd(), &call);
             assert_eq!(told, None, "{call:?}");
         }
     }
@@ -251,9 +176,7 @@ mod tests {
         file.set_len(4096).unwrap();
         let source = Source::of(&file, CacheMode::Buffered);
         assert_eq!(source.kind, Kind::Memory);
-        let ask = |call: &Call<'_>| {
-            carry_out(&source, Company::Some, &mut Pace::default(), file.as_raw_fd(), call)
-        };
+        let ask = |call: &Call<'_>| carry_out(&source, Company::Some, file.as_raw_fd(), call);
         let (mut data, mut read) = ([7; 512], [0; 512]);
         let from = piece(&mut data);
         assert_eq!(ask(&Call::Write { pieces: &from, offset_bytes: 3584 }), Some(Ok(512)));

@@ -119,8 +119,6 @@ pub(super) struct UringChannel {
     ended: Vec<Completion>,
     results: Vec<(u64, i32)>,
     outage: Outage,
-    /// How writes go that the worker carries out itself.
-    pace: inline::Pace,
 }
 
 impl UringChannel {
@@ -139,7 +137,6 @@ impl UringChannel {
             ended: Vec::new(),
             results: Vec::new(),
             outage: Outage::default(),
-            pace: inline::Pace::default(),
         })
     }
 
@@ -174,9 +171,7 @@ impl UringChannel {
                 }
                 Next::Call(call) => {
                     let fd = image.raw_fd();
-                    let Some(result) =
-                        inline::carry_out(&image.source, company, &mut self.pace, fd, &call)
-                    else {
+                    let Some(result) = inline::carry_out(&image.source, company, fd, &call) else {
                         break entry(types::Fd(fd), &call).user_data(slot as u64);
                     };
                     task.advance(result);

@@ -209,7 +209,7 @@ impl Machine {
         if errno.is_none() && delay_ns == 0 {
             return None;
         }
-        cell.hits += 1;
+        cell.hits = cell.hits.saturating_add(1);
         cell.gone = once;
         if once && let Some(group) = self.groups.get_mut(&(cell.rule.event, cell.rule.state)) {
             group.remove(number, &cell.rule);

@@ -60,7 +60,7 @@ pub(in crate::fault) struct Leg {
 impl Leg {
     /// The leg after one that went well; `None` if it was the last.
     pub(in crate::fault) fn next(self, io: &Io, limits: &Limits) -> Option<Self> {
-        let done_bytes = self.done_bytes + self.part(io, limits).bytes;
+        let done_bytes = self.done_bytes.saturating_add(self.part(io, limits).bytes);
         (self.written && done_bytes < io.bytes).then_some(Self { done_bytes, written: false })
     }
 
@@ -71,8 +71,9 @@ impl Leg {
     }
 
     fn part(self, io: &Io, limits: &Limits) -> Io {
-        let left_bytes = io.bytes - self.done_bytes.min(io.bytes);
-        let offset_bytes = io.offset_bytes.saturating_add(self.done_bytes);
+        let done_bytes = self.done_bytes.min(io.bytes);
+        let left_bytes = io.bytes - done_bytes;
+        let offset_bytes = io.offset_bytes.saturating_add(done_bytes);
         if self.written {
             let bytes = left_bytes.min(limits.max_transfer());
             return Io { iotype: IoType::Write, offset_bytes, bytes, ..*io };

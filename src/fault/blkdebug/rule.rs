@@ -7,7 +7,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::event::{BadEvent, Event};
 use crate::errno::Errno;
@@ -56,17 +57,41 @@ pub struct InjectError {
     /// The engine state in which the event arms it; 0 is any.
     pub state: i32,
     /// The requests it hits; absent: all but `block-status`.
+    #[serde(deserialize_with = "written_iotype")]
     pub iotype: Option<IoTypeWord>,
     /// The error; `None` is errno 0: the request goes on, and later rules are not looked at.
     pub errno: Option<Errno>,
     /// Waited before the request ends, or with errno 0 before it goes on (QEMU 11.1), nanoseconds.
     pub delay_ns: u64,
     /// Hit only requests that have the first byte of this sector; a flush has none.
+    #[serde(deserialize_with = "written_sector")]
     pub sector: Option<u64>,
     /// Gone after its first hit.
     pub once: bool,
     /// Fail without going round QEMU's event loop; no difference here.
     pub immediately: bool,
+}
+
+/// What an operator cannot ask for is not read either: no disk has such a sector.
+fn written_sector<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    match Option::<u64>::deserialize(from)? {
+        Some(sector) if sector > SECTOR_MAX => {
+            Err(D::Error::custom(format!("'sector' expects at most {SECTOR_MAX}, not {sector}")))
+        }
+        sector => Ok(sector),
+    }
+}
+
+/// The same: blkdebug is never asked for a get-id.
+fn written_iotype<'de, D: Deserializer<'de>>(from: D) -> Result<Option<IoTypeWord>, D::Error> {
+    let word = Option::<IoTypeWord>::deserialize(from)?;
+    let is_unknown = |word: &IoTypeWord| word.name().parse::<IoTypeWord>().is_err();
+    match word.filter(is_unknown) {
+        Some(word) => {
+            Err(D::Error::custom(format!("'iotype' of blkdebug is never {}", word.name())))
+        }
+        None => Ok(word),
+    }
 }
 
 impl InjectError {

@@ -224,7 +224,7 @@ impl Engine {
         if makes_wait && self.state.name() != state.name() {
             applied.released.push(Release::State);
         }
-        self.entered += 1;
+        self.entered = self.entered.wrapping_add(1);
         self.pacing = match &state {
             DiskState::Slow { profiles } => profiles.iter().map(|_| Pacing::from(now_ns)).collect(),
             _ => Vec::new(),
@@ -283,7 +283,11 @@ impl Engine {
             return Err(Refused::TooMany);
         }
         let Blkdebug { written, flushed, .. } = self.blkdebug;
-        let written = if written_before { written.max(flushed + 1) } else { written };
+        let written = if written_before {
+            if written == flushed { written.wrapping_add(1) } else { written }
+        } else {
+            written
+        };
         let machine = Machine::open(rules);
         self.blkdebug = Blkdebug { machine, limits, flush_always, written, flushed };
         Ok(())
@@ -302,7 +306,7 @@ impl Engine {
         let Blkdebug { machine, written, flushed, .. } = &mut self.blkdebug;
         let was_asked = self.armed.blkdebug || !machine.is_inert();
         if !was_asked && written == flushed {
-            *written += 1;
+            *written = written.wrapping_add(1);
         }
     }
 

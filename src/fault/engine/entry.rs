@@ -53,6 +53,11 @@ impl Entry {
         is_media.then(|| Box::new(Wounds::new(rule.trigger().sectors.clone())))
     }
 
+    /// Whether it has wounds exactly if it is a media fault.
+    pub(super) fn has_its_wounds(&self) -> bool {
+        self.wounds.is_some() == matches!(self.rule.effect(), Effect::Media(_))
+    }
+
     /// As if it had just been added, in or out of force as it is.
     pub(super) fn reset(&mut self, now_ns: u64) {
         self.life = Life::new(self.life.enabled, now_ns);

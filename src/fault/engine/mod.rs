@@ -51,6 +51,7 @@ mod entry;
 mod report;
 mod verdict;
 mod walk;
+mod written;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -66,6 +67,7 @@ pub use walk::{Decision, Passage};
 
 use blkdebug::Blkdebug;
 use entry::Entry;
+use written::Written;
 
 use super::index::{Index, Reach};
 use super::manual::DiskState;
@@ -79,7 +81,7 @@ const EXHAUSTED_MIN: usize = 128;
 
 /// One disk's faults.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(from = "Written", into = "Written")]
+#[serde(try_from = "Written", into = "Written")]
 pub struct Engine {
     seed: u64,
     state: DiskState,
@@ -238,36 +240,6 @@ impl Engine {
         if self.exhausted * 2 > self.rules.len().max(EXHAUSTED_MIN) {
             self.rebuild();
         }
-    }
-}
-
-/// What is written down of an engine; the rest follows from it.
-#[derive(Serialize, Deserialize)]
-struct Written {
-    seed: u64,
-    state: DiskState,
-    entered: u64,
-    pacing: Vec<Pacing>,
-    rules: Vec<Entry>,
-    next_id: u64,
-    blkdebug: Blkdebug,
-}
-
-impl From<Written> for Engine {
-    fn from(written: Written) -> Self {
-        let Written { seed, state, entered, pacing, rules, next_id, blkdebug } = written;
-        let names = rules.iter().map(|entry| (entry.rule.name().clone(), entry.id)).collect();
-        let mut engine =
-            Self { state, entered, pacing, rules, names, next_id, blkdebug, ..Self::new(seed) };
-        engine.rebuild();
-        engine
-    }
-}
-
-impl From<Engine> for Written {
-    fn from(engine: Engine) -> Self {
-        let Engine { seed, state, entered, pacing, rules, next_id, blkdebug, .. } = engine;
-        Self { seed, state, entered, pacing, rules, next_id, blkdebug }
     }
 }
 

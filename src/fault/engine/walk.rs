@@ -310,7 +310,7 @@ impl Engine {
             match io.iotype {
                 // `bdrv_co_write_req_finish`: failed ones count too.
                 IoType::Write | IoType::WriteZeroes | IoType::Discard => {
-                    self.blkdebug.written += 1;
+                    self.blkdebug.written = self.blkdebug.written.wrapping_add(1);
                 }
                 IoType::Flush if succeeded => {
                     self.blkdebug.flushed = self.blkdebug.flushed.max(seen.written);

@@ -54,14 +54,14 @@ impl Life {
         if !may_hit || !trigger.is_met(request, engine_state, self.since_ns) {
             return None;
         }
-        self.met += 1;
+        self.met = self.met.saturating_add(1);
         let mut stream = stream();
         trigger.takes(self.met, &mut stream).then_some(Met(stream))
     }
 
     /// Count a hit. True if it was the last one.
     pub(in crate::fault) fn hit(&mut self, trigger: &Trigger, request: &Request<'_>) -> bool {
-        self.hits += 1;
+        self.hits = self.hits.saturating_add(1);
         self.last_hit = Some(LastHit { ordinal: request.io.ordinal, at_ns: request.now_ns });
         self.remaining(trigger) == Some(0)
     }

@@ -13,8 +13,7 @@ use crate::guest::{
     writable,
 };
 use crate::input::{Reader, Writer};
-use crate::reads::Tally;
-use crate::{Seed, model};
+use crate::{Seed, model, reads};
 
 /// An input.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +53,6 @@ impl Case {
 struct Ground {
     memory: Memory,
     mirror: Vec<u8>,
-    tally: Tally,
     reads: Rc<RefCell<model::Reads>>,
 }
 
@@ -68,7 +66,6 @@ pub fn run(input: &[u8]) {
     let mut ground = GROUND.take().unwrap_or_else(|| Ground {
         memory: Memory::new(&REGIONS),
         mirror: vec![0; BYTES],
-        tally: Tally::default(),
         reads: Rc::default(),
     });
     let mut dirty = Vec::new();
@@ -113,7 +110,7 @@ impl Ground {
         }
         // Somebody really watched.
         assert_eq!(self.reads.borrow().is_empty(), allowed.is_empty());
-        self.tally.check(&self.reads.borrow(), &allowed);
+        reads::check(&self.reads.borrow(), &allowed);
     }
 }
 

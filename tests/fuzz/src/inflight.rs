@@ -15,7 +15,7 @@ use rustix::fs::MemfdFlags;
 
 use crate::input::{Reader, Writer};
 use crate::session::{Case as Session, Step, run_with_log};
-use crate::wire::memory;
+use crate::wire::{leaves_nothing, memory};
 pub use seeds::seeds;
 
 /// Queues of the region, as of the disk.
@@ -114,6 +114,10 @@ impl Case {
 
 /// Try an input.
 pub fn run(input: &[u8]) {
+    leaves_nothing(input, play);
+}
+
+fn play(input: &[u8]) {
     let case = Case::decode(input);
     let region = case.region();
     let file = File::from(log_file(&region));

@@ -25,6 +25,7 @@ pub mod rng;
 pub mod rules;
 pub mod session;
 pub mod shared;
+pub mod state;
 pub mod wire;
 
 /// A name and the input.

@@ -1,8 +1,10 @@
-//! F-10: command lines, `--config` files, blkdebug's config files, and the small languages in them.
+//! F-10: command lines, `--config` files, blkdebug's config files, state files, and the small
+//! languages in them.
 //!
 //! Nothing panics or takes more memory than its input accounts for; what is understood and can be
 //! written down again is understood as the same.
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
@@ -13,11 +15,11 @@ use blkfault::fuzzing::{config_file, disk_list};
 use blkfault::monitor::Address;
 use blkfault::options::Options;
 use blkfault::size::Size;
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 
 use crate::blkdebug::config_text;
 use crate::input::Reader;
-use crate::{Seed, heap};
+use crate::{Seed, heap, state};
 
 /// clap's own tables, and messages that repeat the input.
 const BYTES_FOR_NOTHING: u64 = 4 << 20;
@@ -28,8 +30,9 @@ pub fn run(input: &[u8]) {
     let mut input = Reader::new(input);
     let kind = input.u8();
     let bytes = input.rest();
-    let ((), taken) = heap::taken(|| match (kind % 5, str::from_utf8(bytes)) {
+    let ((), taken) = heap::taken(|| match (kind % 6, str::from_utf8(bytes)) {
         (0, _) => command_line(bytes),
+        (5, _) => state::run(bytes),
         (_, Err(_)) => {}
         (1, Ok(text)) => drop(config_file(text)),
         (2, Ok(text)) => blkdebug(text),
@@ -48,13 +51,24 @@ fn command_line(bytes: &[u8]) {
         .map(|word| std::ffi::OsStr::from_bytes(word).to_owned())
         .collect();
     let program = [OsString::from("blkfaultd")];
-    let parsed = Options::try_parse_from(program.into_iter().chain(arguments.iter().cloned()));
+    let parsed = parse(program.into_iter().chain(arguments.iter().cloned()));
     let reads = arguments.iter().any(|word| word.as_bytes().starts_with(b"--c"));
     match parsed {
         Ok(options) if !reads => drop(options.plan()),
         Ok(_) => {}
         Err(error) => assert!(!error.to_string().is_empty()),
     }
+}
+
+/// As [`Options::try_parse_from`], but that what is parsed is told to clap once only: that is dear.
+fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Options, clap::Error> {
+    thread_local! {
+        static COMMAND: RefCell<clap::Command> = RefCell::new(Options::command());
+    }
+    COMMAND.with_borrow_mut(|command| {
+        let mut matches = command.try_get_matches_from_mut(arguments)?;
+        Options::from_arg_matches_mut(&mut matches).map_err(|error| error.format(command))
+    })
 }
 
 /// What was read can be written, and is then read as the same.
@@ -91,7 +105,8 @@ pub fn seeds() -> Vec<Seed> {
     let many_sections = "[set-state]\nevent = \"none\"\nnew_state = \"2\"\n".repeat(30);
     let json = "{\"disks\": [{\"id\": \"a\", \"memory\": \"64M\", \"socket-path\": \"/a\"}], \
                 \"monitor\": [\"unix:/m\"], \"pidfile\": \"/p\"}";
-    vec![
+    let of_state = |(name, text): Seed| (name, [&[5], text.as_slice()].concat());
+    let mut seeds = vec![
         (
             "an-ordinary-command-line",
             line("--memory 1G --socket-path /tmp/d --monitor unix:/tmp/m"),
@@ -146,5 +161,7 @@ pub fn seeds() -> Vec<Seed> {
         ("sectors", seed(4, "18446744073709551614-18446744073709551615")),
         ("a-size", seed(4, "16E")),
         ("a-serial", seed(4, "12345678901234567890")),
-    ]
+    ];
+    seeds.extend(state::seeds().into_iter().map(of_state));
+    seeds
 }

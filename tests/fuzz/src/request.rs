@@ -16,7 +16,6 @@ use crate::guest::{BYTES, END, Put, REGIONS, is_there};
 use crate::image::{Asked, Image, Nobody};
 use crate::input::{Reader, Writer};
 use crate::model::{self, CONFIG_WCE, Content, DISCARD, Device, FLUSH, Terms, WRITE_ZEROES};
-use crate::reads::Tally;
 
 mod seeds;
 pub use seeds::seeds;
@@ -26,7 +25,7 @@ pub const SECTORS: u64 = 32;
 /// Bytes of a disk that is large enough for everything but the largest sectors.
 const LARGE_BYTES: u64 = 1 << 41;
 /// More data in one chain only takes time.
-const DATA_BYTES_MAX: u64 = 1 << 20;
+const DATA_BYTES_MAX: u64 = 1 << 17;
 
 /// What the guest does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,7 +163,7 @@ impl Scene {
         let channel = image.channel().expect("a channel");
         let scene = Self { disk, image, channel, asked };
         let buffer = buffer();
-        buffer.write(&content.values().flatten().copied().collect::<Vec<_>>());
+        buffer.write(&flat(content));
         let from = buffer.pieces(&[SECTORS_BYTES]);
         scene.transfer(OpKind::Write { offset_bytes: 0, from, fua: false });
         scene
@@ -199,16 +198,31 @@ fn buffer() -> OwnedMemory {
 
 static ZEROES: [u8; BYTES] = [0; BYTES];
 
+/// The sectors that are compared, one after the other.
+fn flat(content: &Content) -> Vec<u8> {
+    let mut all = vec![0; SECTORS_BYTES];
+    for (place, sector) in all.chunks_mut(512).zip(0_u64..) {
+        if let Some(content) = content.get(&sector) {
+            place.copy_from_slice(content);
+        }
+    }
+    all
+}
+
 /// What is kept from input to input, because mapping memory is dear.
 struct Ground {
     memory: Memory,
     mirror: Vec<u8>,
     now: Vec<u8>,
-    tally: Tally,
     reads: Rc<RefCell<model::Reads>>,
 }
 
 thread_local! {
+    /// What the disk has at first.
+    static CONTENT: Content = {
+        let byte = |sector: u64, at: usize| (sector as usize * 7 + at) as u8;
+        (0..SECTORS).map(|sector| (sector, std::array::from_fn(|at| byte(sector, at)))).collect()
+    };
     static GROUND: RefCell<Option<Ground>> = const { RefCell::new(None) };
 }
 
@@ -219,7 +233,6 @@ pub fn run(input: &[u8]) {
         memory: Memory::new(&REGIONS),
         mirror: vec![0; BYTES],
         now: vec![0; BYTES],
-        tally: Tally::default(),
         reads: Rc::default(),
     });
     ground.mirror.fill(0);
@@ -227,8 +240,7 @@ pub fn run(input: &[u8]) {
         ground.memory.write(at, &ZEROES[..bytes]);
     }
     let terms = case.terms();
-    let sector = |sector: u64| (sector, std::array::from_fn(|at| (sector as usize * 7 + at) as u8));
-    let mut content: Content = (0..SECTORS).map(sector).collect();
+    let mut content = CONTENT.with(Content::clone);
     let mut scene = Scene::new(&case, &terms, &content);
     for step in &case.steps {
         match step {
@@ -244,9 +256,7 @@ pub fn run(input: &[u8]) {
             }
         }
     }
-    let wanted: Vec<u8> =
-        (0..SECTORS).flat_map(|sector| content.get(&sector).copied().unwrap_or([0; 512])).collect();
-    assert!(scene.content() == wanted, "the disk has another content than the reference");
+    assert!(scene.content() == flat(&content), "the disk has another content than the reference");
     GROUND.set(Some(ground));
 }
 
@@ -282,7 +292,7 @@ impl Ground {
         assert_eq!(*scene.asked.lock().expect("not poisoned"), expected.asked, "asked, durable");
         // Somebody really watched.
         assert_eq!(self.reads.borrow().is_empty(), expected.reads.is_empty());
-        self.tally.check(&self.reads.borrow(), &expected.reads);
+        crate::reads::check(&self.reads.borrow(), &expected.reads);
         self.compare_memory();
     }
 

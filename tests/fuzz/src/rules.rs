@@ -1,30 +1,35 @@
 //! F-08: the rule engine, against a scan over naive rules and a naive blkdebug.
 //!
-//! Changes are refused or made by both; every request fails by both with the same error or by
-//! neither; in the end every rule has met and hit as many requests. Also where requests that the
-//! compiled index leaves out are not asked about.
+//! Changes are refused or made by both; every request waits by both for as long, stops at the same
+//! breakpoints, and fails with the same error, is never answered, or neither; in the end every rule has
+//! met and hit as many requests, and the same sectors are bad. Also where requests that the compiled
+//! index leaves out are not asked about. What chance decides is a number of the rule's own stream
+//! (`fault::random`), the only part of the engine that the naive rules take from it.
 
+mod made;
+mod media;
 mod naive;
 mod seeds;
 
+use std::time::Duration;
+
 use blkfault::errno::Errno;
-use blkfault::fault::blkdebug::{Event, InjectError, IoTypeWord, Rules, SetState};
+use blkfault::fault::blkdebug::Rules;
 use blkfault::fault::engine::{BlkdebugSetup, Change, Engine, Place, Then, Verdict};
-use blkfault::fault::manual::DiskState;
-use blkfault::fault::rule::{Effect, Request, Rule, RuleName, Schedule, Trigger};
-use blkfault::fault::slow::Distribution;
-use blkfault::fault::{Io, IoType, IoTypes, NoPayload, SectorRange};
+use blkfault::fault::rule::Request;
+use blkfault::fault::{Io, IoType};
 
 use crate::input::{Reader, Writer};
-use naive::Naive;
+use made::{Conditions, injection, manual, name, rule, transition};
+use naive::{Naive, Report};
 pub use seeds::seeds;
 
 /// Sectors of the disk: few, so that rules and requests meet.
 const SECTORS: u64 = 64;
 /// More steps only take time.
 const STEPS_MAX: usize = 200;
-/// Names of rules.
-const NAMES: u8 = 8;
+/// Of both.
+const SEED: u64 = 7;
 
 /// What happens next. Numbers are taken modulo what there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,12 +41,14 @@ pub enum Step {
         queue: u8,
         depth: u8,
         after: u8,
+        /// What it writes begins with this, a sector further with one more.
+        fill: u8,
     },
     Add {
         name: u8,
         place: u8,
         other: u8,
-        conditions: [u8; 12],
+        conditions: Conditions,
     },
     Remove(u8),
     Enable(u8),
@@ -110,6 +117,7 @@ impl Step {
                 queue: input.u8(),
                 depth: input.u8(),
                 after: input.u8(),
+                fill: input.u8(),
             },
             8 => Self::Add {
                 name: input.u8(),
@@ -129,8 +137,8 @@ impl Step {
 
     fn write(&self, output: &mut Writer) {
         match self {
-            Self::Ask { iotype, sector, sectors, queue, depth, after } => {
-                output.bytes(&[0, *iotype, *sector, *sectors, *queue, *depth, *after]);
+            Self::Ask { iotype, sector, sectors, queue, depth, after, fill } => {
+                output.bytes(&[0, *iotype, *sector, *sectors, *queue, *depth, *after, *fill]);
             }
             Self::Add { name, place, other, conditions } => {
                 output.bytes(&[8, *name, *place, *other]);
@@ -147,104 +155,16 @@ impl Step {
     }
 }
 
-fn event(number: u8) -> Event {
-    const EVENTS: [Event; 10] = [
-        Event::None,
-        Event::ReadAio,
-        Event::WriteAio,
-        Event::Pwritev,
-        Event::PwritevZero,
-        Event::PwritevDone,
-        Event::FlushToOs,
-        Event::FlushToDisk,
-        Event::PwritevRmwHead,
-        Event::L2Load,
-    ];
-    EVENTS[usize::from(number) % EVENTS.len()]
-}
-
-fn errno(number: u8) -> Errno {
-    [Errno::EIO, Errno::ENOSPC, Errno::EOPNOTSUPP][usize::from(number) % 3]
-}
-
-fn injection(rule: &[u8; 6]) -> InjectError {
-    const WORDS: [&str; 6] = ["read", "write", "flush", "discard", "write-zeroes", "block-status"];
-    let [on, state, iotype, error, sector, flags] = *rule;
-    let word = WORDS.get(usize::from(iotype) % 8);
-    InjectError {
-        event: event(on),
-        state: i32::from(state % 4),
-        iotype: word.and_then(|word| word.parse::<IoTypeWord>().ok()),
-        errno: (error % 4 > 0).then(|| self::errno(error)),
-        delay_ns: 0,
-        sector: (sector % 4 > 0).then(|| u64::from(sector) % SECTORS),
-        once: flags & 1 != 0,
-        immediately: flags & 2 != 0,
-    }
-}
-
-fn transition(rule: &[u8; 3]) -> SetState {
-    let [on, state, new_state] = *rule;
-    SetState { event: event(on), state: i32::from(state % 4), new_state: i32::from(new_state % 4) }
-}
-
-fn name(number: u8) -> RuleName {
-    RuleName::new(&format!("r{}", number % NAMES)).expect("a name")
-}
-
-/// A rule, if there is such a rule.
-fn rule(number: u8, conditions: [u8; 12], with_state: bool) -> Option<Rule> {
-    let [types, first, more, queue, skip, every, times, start, up_down, depth, state, effect] =
-        conditions;
-    let sectors = SectorRange::new(u64::from(first), u64::from(first) + u64::from(more % 16));
-    let iotypes: IoTypes =
-        IoType::ALL.into_iter().filter(|iotype| types & 1 << *iotype as u8 != 0).collect();
-    let trigger = Trigger {
-        iotypes,
-        sectors: sectors.filter(|_| types & 0x20 != 0).into_iter().collect(),
-        queue: (queue < 4).then_some(queue.into()),
-        skip: (skip % 4).into(),
-        every: (every % 4).into(),
-        times: (times < 8).then_some(times.into()),
-        schedule: (start < 128).then(|| Schedule {
-            start_ns: start.into(),
-            duration_ns: (up_down & 1 != 0).then_some(u64::from(up_down) * 8),
-            up_down_ns: (up_down & 2 != 0)
-                .then_some((u64::from(up_down >> 5), u64::from(up_down >> 2 & 7))),
-        }),
-        depth_min: (depth < 4).then_some(depth.into()),
-        state: (with_state && state < 4).then_some(state.into()),
-        ..Trigger::default()
-    };
-    let then = (effect & 0x10 != 0).then(|| errno(effect >> 5));
-    let delay = Distribution::Uniform { min_ns: 1, max_ns: 1000 };
-    let effect_of = match effect % 4 {
-        0 => Effect::Error(errno(effect >> 5)),
-        1 => Effect::Delay { delay, then },
-        2 if with_state => Effect::SetState(i32::from(effect >> 5)),
-        _ => Effect::Hang { at_most_ns: Some(5), then },
-    };
-    let rule = Rule::new(name(number), trigger, effect_of, effect & 8 != 0).ok()?;
-    Some(if types & 0x40 != 0 { rule.disabled() } else { rule })
-}
-
-fn manual(number: u8) -> DiskState {
-    let iotypes = IoType::ALL.into_iter().filter(|iotype| number & 4 << *iotype as u8 != 0);
-    match number % 4 {
-        0 => DiskState::None,
-        1 => DiskState::ReadOnly { errno: Errno::EIO },
-        2 => DiskState::Error { errno: Errno::ENOSPC, iotypes: iotypes.collect() },
-        _ => DiskState::Hang {
-            iotypes: iotypes.collect(),
-            on_release: (number & 0x80 != 0).then_some(Errno::EIO),
-        },
-    }
-}
-
 /// Try an input.
 pub fn run(input: &[u8]) {
+    play(input);
+}
+
+/// What became of the requests, and of the rules.
+fn play(input: &[u8]) -> (Vec<Fate>, Vec<Report>) {
+    let mut fates = Vec::new();
     let case = Case::decode(input);
-    let mut engine = Engine::new(7);
+    let mut engine = Engine::new(SEED);
     let blkdebug = case.blkdebug();
     if let Some(rules) = blkdebug.clone() {
         let setup = BlkdebugSetup { rules, ..BlkdebugSetup::default() };
@@ -254,15 +174,17 @@ pub fn run(input: &[u8]) {
     let (mut now_ns, mut ordinal) = (0, 0);
     for step in &case.steps {
         match step {
-            Step::Ask { iotype, sector, sectors, queue, depth, after } => {
+            Step::Ask { iotype, sector, sectors, queue, depth, after, fill } => {
                 now_ns += u64::from(*after);
                 let io = io(*iotype, *sector, *sectors, *queue, ordinal);
                 ordinal += 1;
                 let depth = u32::from(depth % 8) + 1;
-                let request = Request { io, now_ns, depth, payload: &NoPayload };
+                let written = payload(&io, *fill);
+                let request = Request { io, now_ns, depth, payload: &written.as_slice() };
                 let ended = ask(&mut engine, &request, case.asks_all);
-                let expected = naive.ask(&request);
+                let expected = naive.ask(&request, &written);
                 assert_eq!(ended, expected, "{request:?}");
+                fates.push(ended);
             }
             Step::Twice { first, second } => {
                 let changes =
@@ -277,18 +199,32 @@ pub fn run(input: &[u8]) {
     }
     let reports: Vec<_> = engine
         .rules()
-        .map(|report| (report.rule.name().clone(), report.enabled, report.met, report.hits))
+        .map(|report| {
+            let media = report.media.map(|(bad, healed)| (bad.ranges().to_vec(), healed));
+            (report.rule.name().clone(), report.enabled, report.met, report.hits, media)
+        })
         .collect();
     assert_eq!(reports, naive.reports());
     assert_eq!(engine.engine_state(), naive.state());
+    (fates, reports)
 }
 
 fn io(iotype: u8, sector: u8, sectors: u8, queue: u8, ordinal: u64) -> Io {
-    let iotype = IoType::ALL[usize::from(iotype) % 5];
+    let iotype = IoType::NAMED[usize::from(iotype) % 6];
     let (sector, sectors) = (u64::from(sector) % SECTORS, u64::from(sectors) % 16 + 1);
-    let is_flush = iotype == IoType::Flush;
-    let (offset_bytes, bytes) = if is_flush { (0, 0) } else { (sector * 512, sectors * 512) };
+    let has_sectors = iotype.has_sectors();
+    let (offset_bytes, bytes) = if has_sectors { (sector * 512, sectors * 512) } else { (0, 0) };
     Io { iotype, offset_bytes, bytes, ordinal, queue: (queue % 4).into() }
+}
+
+/// What a write has: one byte a sector, again and again.
+fn payload(io: &Io, fill: u8) -> Vec<u8> {
+    let bytes = if io.iotype == IoType::Write { io.bytes } else { 0 };
+    let mut payload = vec![fill; usize::try_from(bytes).expect("few")];
+    for (place, sector) in payload.chunks_mut(512).zip(0_u8..) {
+        place.fill(fill.wrapping_add(sector));
+    }
+    payload
 }
 
 fn change_of(step: &Step, with_state: bool) -> Option<Change> {
@@ -323,27 +259,104 @@ fn change(engine: &mut Engine, naive: &mut Naive, changes: Vec<Change>, now_ns: 
     }
 }
 
+/// What became of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Fate {
+    /// How long it waited, as far as that has an end.
+    waited_ns: u64,
+    /// Where it was stopped.
+    stops: Vec<u8>,
+    /// Its error.
+    errno: Option<Errno>,
+    /// It was never answered.
+    lost: bool,
+}
+
 /// A request to its end, over an image that does everything.
-fn ask(engine: &mut Engine, request: &Request<'_>, asks_all: bool) -> Option<Errno> {
+fn ask(engine: &mut Engine, request: &Request<'_>, asks_all: bool) -> Fate {
+    let mut fate = Fate::default();
     if !asks_all && !engine.armed().may_match(&request.io) {
-        return None;
+        return fate;
     }
     let mut decision = engine.decide(request);
+    let mut is_done = false;
     for _ in 0..1000 {
-        let result = match &decision.verdict {
-            Verdict::Pass => Ok(()),
-            Verdict::Fail(errno, _) => Err(*errno),
-            Verdict::Delay { then: Then::Fail(errno), .. }
-            | Verdict::Hold { then: Then::Fail(errno), .. } => Err(*errno),
-            Verdict::Delay { .. } | Verdict::Hold { .. } => {
-                decision = engine.go_on(request, decision.passage);
-                continue;
+        let passage = decision.passage;
+        if let Verdict::Delay { waits, .. } = &decision.verdict {
+            let waited = waits.duration();
+            fate.waited_ns += u64::try_from(waited.as_nanos()).expect("not so long");
+        }
+        decision = match decision.verdict {
+            Verdict::Pass if is_done => return fate,
+            Verdict::Pass => {
+                is_done = true;
+                engine.finished(request, passage, Ok(()))
             }
-            other => panic!("nobody asked for {other:?}"),
+            Verdict::Fail(errno, _)
+            | Verdict::Delay { then: Then::Fail(errno), .. }
+            | Verdict::Hold { then: Then::Fail(errno), .. } => {
+                assert!(!is_done, "failed when it was done");
+                (is_done, fate.errno) = (true, Some(errno));
+                engine.finished(request, passage, Err(errno))
+            }
+            Verdict::Hold { at_most, .. } => {
+                assert!(at_most.is_none_or(|at_most| at_most == Duration::from_nanos(5)));
+                engine.go_on(request, passage)
+            }
+            Verdict::Break { tags, .. } => {
+                fate.stops.extend(tags.iter().flat_map(|tag| tag.bytes()));
+                engine.go_on(request, passage)
+            }
+            Verdict::Delay { .. } => engine.go_on(request, passage),
+            Verdict::Disconnect(_) => return Fate { lost: true, ..fate },
         };
-        let ended = engine.finished(request, decision.passage, result);
-        assert_eq!(ended.verdict, Verdict::Pass, "nothing holds answers");
-        return result.err();
     }
     panic!("a request that never ends");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// What the seed of this name comes to.
+    fn played(name: &str) -> (Vec<Fate>, Vec<Report>) {
+        let seed = seeds().into_iter().find(|(known, _)| *known == name).expect("a seed");
+        play(&seed.1)
+    }
+
+    fn failed(name: &str) -> usize {
+        played(name).0.iter().filter(|fate| fate.errno.is_some()).count()
+    }
+
+    #[test]
+    fn the_seeds_do_what_their_names_say() {
+        assert_eq!(failed("a-rule-about-get-id"), 12, "all of two rounds");
+        let by_chance = failed("a-rule-by-chance");
+        assert!((1..15).contains(&by_chance), "{by_chance} of 15");
+        assert_eq!(failed("a-rule-about-content"), 3, "the write of each round");
+        assert!(played("a-rule-that-disconnects").0.iter().any(|fate| fate.lost));
+        let waited: BTreeSet<_> =
+            played("a-slow-disk").0.iter().map(|fate| fate.waited_ns).collect();
+        assert!(waited.is_superset(&[0, 30, 100].into()), "{waited:?}");
+        let tags = played("breakpoints-at-every-point").0;
+        assert!(tags.iter().any(|fate| fate.stops.len() == 5), "{tags:?}");
+    }
+
+    #[test]
+    fn bad_sectors_are_bad_until_they_heal() {
+        let healed = |name: &str| match &played(name).1[..] {
+            [(.., Some((bad, healed)))] => (bad.len(), *healed),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(healed("bad-sectors"), (1, 0));
+        assert_eq!(healed("bad-sectors-that-heal"), (0, 5));
+        assert_eq!(healed("bad-sectors-few-spare").1, 2);
+        let tried = played("bad-sectors-tried-again").0;
+        assert!(
+            tried.iter().any(|fate| fate.errno.is_none()) && failed("bad-sectors-tried-again") > 3
+        );
+        assert!(played("bad-sectors-slow-first").0.iter().any(|fate| fate.waited_ns > 0));
+    }
 }

@@ -51,12 +51,10 @@ impl Shared {
         (at..).zip(word.to_le_bytes()).for_each(|(at, byte)| self.put(at, byte));
     }
 
-    /// All of it, as it is now.
-    pub fn copy(&self) -> Vec<u8> {
-        let mut copy = vec![0; BYTES];
-        // SAFETY: both are that long, and the copy is ours alone.
-        unsafe { std::ptr::copy_nonoverlapping(self.start, copy.as_mut_ptr(), BYTES) };
-        copy
+    /// Copy all of it, as it is now.
+    pub fn copy(&self, into: &mut [u8; BYTES]) {
+        // SAFETY: both are that long, and the copy is the caller's alone.
+        unsafe { std::ptr::copy_nonoverlapping(self.start, into.as_mut_ptr(), BYTES) };
     }
 }
 

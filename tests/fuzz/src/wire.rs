@@ -4,6 +4,7 @@
 //! what messages do. Invariant: an answer is to the message that was just served, and no message gets
 //! two.
 
+use std::cell::RefCell;
 use std::io::{IoSlice, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -174,6 +175,8 @@ pub struct Link {
     /// Sent and not read by the back end, or read and not a whole message.
     stream: Vec<u8>,
     unread: usize,
+    /// For answers: no message that is asked for has a longer one.
+    buffer: Vec<u8>,
 }
 
 impl Link {
@@ -187,7 +190,8 @@ impl Link {
         ours.set_nonblocking(true).expect("a socket");
         let back_end = FrontEnd::new(theirs.try_clone().expect("a descriptor"), disk);
         let back_end = Some(back_end.expect("descriptors"));
-        Self { ours, theirs, back_end, stream: Vec::new(), unread: 0 }
+        let buffer = vec![0; 1 << 13];
+        Self { ours, theirs, back_end, stream: Vec::new(), unread: 0, buffer }
     }
 
     /// Whether the back end still listens.
@@ -286,10 +290,8 @@ impl Link {
 
     fn receive(&mut self) -> Vec<Answer> {
         // Descriptors that come along are dropped by the kernel: no room is made for them.
-        let mut bytes = vec![0; 1 << 16];
-        let count = self.ours.read(&mut bytes).unwrap_or(0);
-        bytes.truncate(count);
-        let (mut answers, mut rest) = (Vec::new(), &bytes[..]);
+        let count = self.ours.read(&mut self.buffer).unwrap_or(0);
+        let (mut answers, mut rest) = (Vec::new(), &self.buffer[..count]);
         while !rest.is_empty() {
             assert!(rest.len() >= 12, "half an answer: {rest:?}");
             let word = |at: usize| u32::from_ne_bytes(rest[at..at + 4].try_into().expect("a word"));
@@ -303,13 +305,49 @@ impl Link {
     }
 }
 
-/// What a process has of what front ends give it: descriptors, mappings.
-pub fn holdings() -> (usize, usize) {
-    // SAFETY: only asks.
-    let is_open = |fd: i32| unsafe { libc::fcntl(fd, libc::F_GETFD) } >= 0;
+/// Descriptors below this are looked for.
+const FDS_END: i32 = 400;
+/// Inputs between looks for mappings, which are dear.
+const INPUTS_PER_LOOK: usize = 16;
+
+/// How many descriptors the process has.
+fn descriptors() -> usize {
+    let mut fds: [libc::pollfd; FDS_END as usize] =
+        std::array::from_fn(|fd| libc::pollfd { fd: fd as i32, events: 0, revents: 0 });
+    // SAFETY: that many entries are there.
+    unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, 0) };
+    fds.iter().filter(|fd| fd.revents & libc::POLLNVAL == 0).count()
+}
+
+/// How many mappings of what front ends give it.
+fn mappings() -> usize {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
     let of_front_ends = |line: &&str| line.contains(MEMORY_NAME) || line.contains("/dev/zero");
-    ((0..400).filter(|fd| is_open(*fd)).count(), maps.lines().filter(of_front_ends).count())
+    maps.lines().filter(of_front_ends).count()
+}
+
+/// Try an input: when the front end has gone, no descriptor and no mapping of its may be left. Mappings
+/// are looked for after some inputs; where one is left, these are tried again one by one, to know which.
+pub fn leaves_nothing(input: &[u8], run: fn(&[u8])) {
+    thread_local! {
+        static SINCE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    }
+    let before = descriptors();
+    run(input);
+    assert_eq!(descriptors(), before, "descriptors after the front end has gone");
+    let mut since = SINCE.take();
+    since.push(input.to_vec());
+    if since.len() < INPUTS_PER_LOOK {
+        SINCE.set(since);
+        return;
+    }
+    let found = mappings();
+    for input in since.iter().filter(|_| found > 0) {
+        let before = mappings();
+        run(input);
+        assert_eq!(mappings(), before, "mappings after the front end of {input:?} has gone");
+    }
+    assert_eq!(found, 0, "mappings after the front ends of some inputs have gone");
 }
 
 /// The number of a descriptor, for messages of failures.

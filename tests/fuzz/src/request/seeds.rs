@@ -188,6 +188,10 @@ fn layouts() -> Vec<(&'static str, Case)> {
         ),
         ("CVE-2018-1059-data-into-a-hole", data_at(HOLE - 100, 512)),
         (
+            "CVE-2018-1059-data-out-of-a-hole",
+            chain(OUT, 0, &[head(), readable(HOLE - 100, 512, 2), status()]),
+        ),
+        (
             "CVE-2018-1059-header-across-two-regions",
             and(
                 chain(

@@ -1,14 +1,23 @@
 //! The rules as one would write them down: tried one by one, counted by hand.
 //!
-//! Knows: what the fault model says. Must not know: the engine. Shares with it only the rules' types.
+//! Knows: what the fault model says. Must not know: the engine. Shares with it only the rules' types and
+//! the numbers of chance.
+
+use std::cell::RefCell;
+use std::ops::Range;
+use std::rc::Rc;
 
 use blkfault::errno::Errno;
-use blkfault::fault::IoType;
 use blkfault::fault::blkdebug::Rules;
 use blkfault::fault::engine::{Change, Place};
 use blkfault::fault::manual::DiskState;
-use blkfault::fault::rule::{Effect, Request, Rule, RuleName, Trigger};
+use blkfault::fault::random::Stream;
+use blkfault::fault::rule::{Content, Effect, Point, Request, Rule, RuleName, Trigger};
+use blkfault::fault::slow::Shape;
+use blkfault::fault::{Io, IoType, SectorRange};
 
+use super::media::{Sectors, Touch, fixed_ns};
+use super::{Fate, SEED};
 use crate::blkdebug::Asked;
 use crate::blkdebug::model::Model;
 
@@ -19,42 +28,48 @@ struct Entry {
     since_ns: u64,
     met: u64,
     hits: u64,
+    /// Only media faults have any.
+    sectors: Option<Sectors>,
 }
 
+/// What a rule is asked with.
+struct Moment<'a> {
+    request: &'a Request<'a>,
+    written: &'a [u8],
+    /// The engine's state when the pass began, or went on.
+    state: i32,
+    point: Point,
+}
+
+/// Name, in force, met, hits, the bad sectors and how many were healed.
+pub(super) type Report = (RuleName, bool, u64, u64, Option<(Vec<SectorRange>, u64)>);
+
 /// All rules of a disk.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Naive {
     manual: DiskState,
+    entered_ns: u64,
     entries: Vec<Entry>,
     state: i32,
     /// Changes never touch it.
-    blkdebug: Option<std::rc::Rc<std::cell::RefCell<Model>>>,
-}
-
-impl Clone for Naive {
-    fn clone(&self) -> Self {
-        Self {
-            manual: self.manual.clone(),
-            entries: self.entries.clone(),
-            state: self.state,
-            blkdebug: self.blkdebug.clone(),
-        }
-    }
+    blkdebug: Option<Rc<RefCell<Model>>>,
 }
 
 impl Naive {
     pub(super) fn new(blkdebug: Option<&Rules>, state: i32) -> Self {
-        let model =
-            blkdebug.map(|rules| std::rc::Rc::new(std::cell::RefCell::new(Model::open(rules))));
-        Self { manual: DiskState::None, entries: Vec::new(), state, blkdebug: model }
+        let blkdebug = blkdebug.map(|rules| Rc::new(RefCell::new(Model::open(rules))));
+        Self { manual: DiskState::None, entered_ns: 0, entries: Vec::new(), state, blkdebug }
     }
 
     pub(super) fn state(&self) -> i32 {
         self.blkdebug.as_ref().map_or(self.state, |model| model.borrow().state())
     }
 
-    pub(super) fn reports(&self) -> Vec<(RuleName, bool, u64, u64)> {
-        let report = |e: &Entry| (e.rule.name().clone(), e.enabled, e.met, e.hits);
+    pub(super) fn reports(&self) -> Vec<Report> {
+        let report = |e: &Entry| {
+            let media = e.sectors.as_ref().map(Sectors::report);
+            (e.rule.name().clone(), e.enabled, e.met, e.hits, media)
+        };
         self.entries.iter().map(report).collect()
     }
 
@@ -76,8 +91,9 @@ impl Naive {
                     }
                     _ => false,
                 };
+                let bad = bad || *state == DiskState::Slow { profiles: Vec::new() };
                 if !bad {
-                    self.manual = state.clone();
+                    (self.manual, self.entered_ns) = (state.clone(), now_ns);
                 }
                 !bad
             }
@@ -93,6 +109,7 @@ impl Naive {
             Change::DisableRule(name) => entry(self, name, &|entry| entry.enabled = false),
             Change::ResetRule(name) => entry(self, name, &|entry| {
                 (entry.met, entry.hits, entry.since_ns) = (0, 0, now_ns);
+                entry.sectors = Entry::sectors_of(&entry.rule);
             }),
             Change::SetEngineState(state) => {
                 self.state = *state;
@@ -113,85 +130,227 @@ impl Naive {
             Place::After(other) => self.place_of(other).map(|place| place + 1),
         };
         let enabled = rule.starts_enabled();
-        let entry = Entry { rule: rule.clone(), enabled, since_ns: now_ns, met: 0, hits: 0 };
+        let sectors = Entry::sectors_of(rule);
+        let (rule, since_ns) = (rule.clone(), now_ns);
+        let entry = Entry { rule, enabled, since_ns, met: 0, hits: 0, sectors };
         place.map(|place| self.entries.insert(place, entry)).is_some()
     }
 
-    /// What a request fails with.
-    pub(super) fn ask(&mut self, request: &Request<'_>) -> Option<Errno> {
-        self.by_state(request).or_else(|| self.by_rules(request)).or_else(|| {
-            let model = self.blkdebug.as_ref()?;
-            let io = &request.io;
-            let (sector, sectors) = (io.offset_bytes / 512, io.bytes / 512);
-            let asked = Asked { iotype: io.iotype, sector, sectors };
-            Errno::new(model.borrow_mut().request(&asked).into())
-        })
+    /// What becomes of a request that writes this.
+    pub(super) fn ask(&mut self, request: &Request<'_>, written: &[u8]) -> Fate {
+        let mut fate = Fate::default();
+        let moment = |point| Moment { request, written, state: 0, point };
+        self.by_state(request, &mut fate);
+        let is_decided = |fate: &Fate| fate.lost || fate.errno.is_some();
+        if !is_decided(&fate) {
+            self.by_rules(moment(Point::Received), &mut fate);
+        }
+        if !is_decided(&fate) {
+            fate.errno = self.by_blkdebug(&request.io);
+        }
+        if fate.lost {
+            return fate;
+        }
+        if fate.errno.is_none() {
+            self.by_rules(moment(Point::BeforeImage), &mut fate);
+            if request.io.iotype == IoType::Flush {
+                self.by_rules(moment(Point::FlushBeforeCommit), &mut fate);
+            }
+            self.by_rules(moment(Point::AfterImage), &mut fate);
+            self.heal(&request.io);
+        }
+        self.by_rules(moment(Point::BeforeAnswer), &mut fate);
+        fate
     }
 
-    fn by_state(&self, request: &Request<'_>) -> Option<Errno> {
+    fn by_state(&self, request: &Request<'_>, fate: &mut Fate) {
         let iotype = request.io.iotype;
         match &self.manual {
-            DiskState::Error { errno, iotypes } => iotypes.contains(iotype).then_some(*errno),
+            DiskState::Error { errno, iotypes } if iotypes.contains(iotype) => {
+                fate.errno = Some(*errno);
+            }
             DiskState::ReadOnly { errno } => {
-                (!matches!(iotype, IoType::Read | IoType::Flush)).then_some(*errno)
+                let changes = [IoType::Write, IoType::Discard, IoType::WriteZeroes];
+                fate.errno = changes.contains(&iotype).then_some(*errno);
             }
-            DiskState::Hang { iotypes, on_release } => {
-                on_release.filter(|_| iotypes.contains(iotype))
+            DiskState::Hang { iotypes, on_release } if iotypes.contains(iotype) => {
+                fate.errno = *on_release;
             }
-            _ => None,
+            DiskState::Offline => fate.lost = iotype != IoType::GetId,
+            DiskState::Slow { .. } => fate.waited_ns += self.slow_ns(request),
+            _ => {}
         }
     }
 
-    fn by_rules(&mut self, request: &Request<'_>) -> Option<Errno> {
-        // Rules of one pass see the state at its beginning.
-        let state = self.state;
-        for entry in &mut self.entries {
-            if !entry.takes(request, state) {
-                continue;
+    /// The first profile that is about the request.
+    fn slow_ns(&self, request: &Request<'_>) -> u64 {
+        let DiskState::Slow { profiles } = &self.manual else { return 0 };
+        let concerns = |options: &&blkfault::fault::slow::ProfileOptions| {
+            let sectors = &options.sectors;
+            options.iotypes.contains(request.io.iotype)
+                && (sectors.is_empty() || touches(sectors.ranges(), &request.io))
+        };
+        let found = profiles.iter().map(|profile| profile.options()).find(concerns);
+        let Some(options) = found else { return 0 };
+        let since_ns = request.now_ns - self.entered_ns;
+        let delay_ns = options.delay.as_ref().map_or(0, fixed_ns);
+        match options.shape {
+            Shape::Permanent => delay_ns,
+            Shape::Transient { start_ns, duration_ns } => {
+                let within = (start_ns..start_ns + duration_ns).contains(&since_ns);
+                if within { delay_ns } else { 0 }
             }
-            entry.hits += 1;
-            match entry.rule.effect() {
-                Effect::Error(errno) => return Some(*errno),
-                Effect::Delay { then: Some(errno), .. } => return Some(*errno),
-                Effect::Hang { then, .. } => return *then,
-                Effect::SetState(state) => self.state = *state,
-                _ => {}
+            Shape::Stalls { period_ns, stall_ns } => {
+                let mut start_ns = 0;
+                while start_ns + period_ns <= since_ns {
+                    start_ns += period_ns;
+                }
+                (start_ns + stall_ns).saturating_sub(since_ns)
             }
-            if !entry.rule.goes_on() {
-                return None;
+            _ => panic!("nobody asked for {options:?}"),
+        }
+    }
+
+    fn by_blkdebug(&self, io: &Io) -> Option<Errno> {
+        let model = self.blkdebug.as_ref()?;
+        let (sector, sectors) = (io.offset_bytes / 512, io.bytes / 512);
+        let asked = Asked { iotype: io.iotype, sector, sectors };
+        Errno::new(model.borrow_mut().request(&asked).into())
+    }
+
+    fn heal(&mut self, io: &Io) {
+        if !is_written(io) {
+            return;
+        }
+        for entry in self.entries.iter_mut().filter(|entry| entry.enabled) {
+            if let (Effect::Media(media), Some(sectors)) = (entry.rule.effect(), &mut entry.sectors)
+            {
+                sectors.heal(media, touched(io));
             }
         }
-        None
+    }
+
+    fn by_rules(&mut self, mut moment: Moment<'_>, fate: &mut Fate) {
+        // Rules of one pass see the state at its beginning.
+        moment.state = self.state;
+        for entry in &mut self.entries {
+            if !entry.takes(&moment) || !entry.acts(&moment.request.io, fate, &mut self.state) {
+                continue;
+            }
+            if fate.lost || fate.errno.is_some() || !entry.rule.goes_on() {
+                return;
+            }
+            if matches!(entry.rule.effect(), Effect::Break { .. }) {
+                // It went on later.
+                moment.state = self.state;
+            }
+        }
+    }
+}
+
+/// The sectors of a request.
+fn touched(io: &Io) -> Range<u64> {
+    io.offset_bytes / 512..(io.offset_bytes + io.bytes) / 512
+}
+
+fn touches(ranges: &[SectorRange], io: &Io) -> bool {
+    let is_in = |sector| ranges.iter().any(|r| (r.first()..=r.last()).contains(&sector));
+    touched(io).any(is_in)
+}
+
+fn is_written(io: &Io) -> bool {
+    matches!(io.iotype, IoType::Write | IoType::WriteZeroes)
+}
+
+/// Whether a pattern is in a write, looked for at every byte of the disk that it may start at.
+fn has(content: &Content, io: &Io, written: &[u8]) -> bool {
+    let is_at = |at: u64| {
+        let found = written.get(at as usize..).unwrap_or_default();
+        let pairs = || found.iter().zip(content.bytes()).zip(content.mask());
+        pairs().count() == content.bytes().len() && pairs().all(|((f, w), m)| f & m == w & m)
+    };
+    match content.block_bytes() {
+        None => is_at(content.offset_bytes()),
+        Some(block) => (0..io.bytes)
+            .filter(|at| (io.offset_bytes + at).is_multiple_of(block))
+            .any(|at| is_at(at + content.offset_bytes())),
     }
 }
 
 impl Entry {
-    fn takes(&mut self, request: &Request<'_>, state: i32) -> bool {
-        let Trigger { skip, every, times, .. } = *self.rule.trigger();
+    fn sectors_of(rule: &Rule) -> Option<Sectors> {
+        matches!(rule.effect(), Effect::Media(_)).then(|| Sectors::of(rule))
+    }
+
+    fn point(&self) -> Point {
+        match self.rule.effect() {
+            Effect::Break { point, .. } => *point,
+            _ => Point::Received,
+        }
+    }
+
+    /// Whether the rule is to act.
+    fn takes(&mut self, moment: &Moment<'_>) -> bool {
+        let Trigger { skip, every, times, probability, .. } = *self.rule.trigger();
         let used_up = times.is_some_and(|times| self.hits >= times);
-        if !self.enabled || used_up || !self.is_met(request, state) {
+        if !self.enabled || used_up || self.point() != moment.point || !self.is_met(moment) {
             return false;
         }
         self.met += 1;
-        self.met > skip && (self.met - skip).is_multiple_of(every)
+        let ordinal = moment.request.io.ordinal;
+        let mut stream = Stream::new(SEED, self.rule.name().as_str(), ordinal);
+        let counts = self.met > skip && (self.met - skip).is_multiple_of(every);
+        let by_chance = probability.is_none_or(|share| stream.next_unit() < share.get());
+        counts && by_chance
     }
 
-    fn is_met(&self, request: &Request<'_>, state: i32) -> bool {
+    /// Act. False: it came to nothing.
+    fn acts(&mut self, io: &Io, fate: &mut Fate, state: &mut i32) -> bool {
+        match self.rule.effect() {
+            Effect::Error(errno) => fate.errno = Some(*errno),
+            Effect::Delay { delay, then } => {
+                fate.waited_ns += fixed_ns(delay);
+                fate.errno = *then;
+            }
+            Effect::Hang { then, .. } => fate.errno = *then,
+            Effect::SetState(new) => *state = *new,
+            Effect::Break { tag, .. } => fate.stops.extend(tag.bytes()),
+            Effect::Disconnect => fate.lost = true,
+            Effect::Media(media) => {
+                let Some(sectors) = &mut self.sectors else { return false };
+                let Some(sector) = sectors.first(touched(io)) else { return false };
+                match sectors.touch(media, sector, self.hits) {
+                    Touch::Nothing => return false,
+                    Touch::Waits(ns) => fate.waited_ns += ns,
+                    Touch::Fails(errno) => {
+                        fate.errno = Some(errno);
+                        // One that is to fail some times in a row is not remapped before.
+                        if is_written(io) && media.retries.is_none() {
+                            sectors.heal(media, touched(io));
+                        }
+                    }
+                }
+            }
+        }
+        self.hits += 1;
+        true
+    }
+
+    fn is_met(&self, moment: &Moment<'_>) -> bool {
         let trigger = self.rule.trigger();
+        let Moment { request, written, state, .. } = moment;
         let io = &request.io;
-        let touched = io.offset_bytes / 512..(io.offset_bytes + io.bytes) / 512;
-        let touches = trigger.sectors.is_empty()
-            || touched.into_iter().any(|sector| {
-                let inside =
-                    |r: &blkfault::fault::SectorRange| (r.first()..=r.last()).contains(&sector);
-                trigger.sectors.ranges().iter().any(inside)
-            });
+        let is_there = match &self.sectors {
+            Some(sectors) => sectors.first(touched(io)).is_some(),
+            None => trigger.sectors.is_empty() || touches(trigger.sectors.ranges(), io),
+        };
         trigger.iotypes.contains(io.iotype)
-            && touches
+            && is_there
             && trigger.queue.is_none_or(|queue| queue == io.queue)
-            && trigger.state.is_none_or(|wanted| wanted == state)
+            && trigger.state.is_none_or(|wanted| wanted == *state)
             && trigger.depth_min.is_none_or(|depth| request.depth >= depth)
             && self.is_time(request.now_ns)
+            && trigger.content.as_ref().is_none_or(|content| has(content, io, written))
     }
 
     /// A schedule, by walking along its turns.

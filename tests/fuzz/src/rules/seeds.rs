@@ -1,31 +1,42 @@
 //! Seeds of F-08. The bugs that they are like are mostly other programs' lost errors.
 
+use super::made::Conditions;
 use super::{Case, Step};
 use crate::Seed;
 
 /// Any request, any time: error.
-const ANY: [u8; 12] = [0x1F, 0, 0, 255, 0, 1, 255, 255, 0, 255, 255, 0];
+const ANY: Conditions = [0x1F, 0, 0, 255, 0, 1, 255, 255, 0, 255, 255, 255, 255, 0, 255, 0];
 
 fn ask(iotype: u8, sector: u8) -> Step {
-    Step::Ask { iotype, sector, sectors: 3, queue: 0, depth: 0, after: 1 }
+    Step::Ask { iotype, sector, sectors: 3, queue: 0, depth: 0, after: 1, fill: 1 }
 }
 
-fn add(name: u8, conditions: [u8; 12]) -> Step {
+fn add(name: u8, conditions: Conditions) -> Step {
     Step::Add { name, place: 0, other: 0, conditions }
 }
 
 fn all(sector: u8) -> Vec<Step> {
-    (0..5).map(|iotype| ask(iotype, sector)).collect()
+    (0..6).map(|iotype| ask(iotype, sector)).collect()
 }
 
 fn case(steps: Vec<Vec<Step>>) -> Case {
     Case { steps: steps.concat(), ..Case::default() }
 }
 
-fn with(change: impl Fn(&mut [u8; 12])) -> [u8; 12] {
+fn with(change: impl Fn(&mut Conditions)) -> Conditions {
     let mut conditions = ANY;
     change(&mut conditions);
     conditions
+}
+
+/// Sectors 8 to 12 are bad.
+fn media(how: u8) -> Conditions {
+    with(|c| (c[0], c[1], c[2], c[14], c[15]) = (0x3F, 8, 4, 0x42, how))
+}
+
+/// A breakpoint that lets later rules act, too.
+fn stops(point: u8) -> Conditions {
+    with(|c| (c[13], c[14], c[15]) = (8, 0x41, point))
 }
 
 /// The seeds.
@@ -35,10 +46,10 @@ pub fn seeds() -> Vec<Seed> {
     let third = with(|c| (c[4], c[5]) = (1, 3));
     let scheduled = with(|c| (c[7], c[8]) = (5, 0b0100_1110));
     let deep = with(|c| c[9] = 3);
-    let delays = with(|c| c[11] = 0x19 & !0x10);
-    let hangs = with(|c| c[11] = 0x33);
+    let delays = with(|c| c[13] = 0x19 & !0x10);
+    let hangs = with(|c| c[13] = 0x33);
     let in_state = with(|c| c[10] = 2);
-    let sets_state = with(|c| (c[6], c[11]) = (1, 2 | 8 | 2 << 5));
+    let sets_state = with(|c| (c[6], c[13]) = (1, 2 | 8 | 2 << 5));
     let discards = with(|c| c[0] = 1 << 3);
     let blkdebug = Case {
         inject_error: vec![[1, 0, 0, 1, 1, 1], [3, 2, 1, 2, 0, 0], [0, 0, 4, 3, 0, 2]],
@@ -93,8 +104,38 @@ pub fn seeds() -> Vec<Seed> {
             case((0..8).flat_map(|state| [vec![Step::State(state * 31)], all(0)]).collect()),
         ),
         ("CHV-e737d61a0-discard-fails", case(vec![vec![add(0, discards)], all(3)])),
-        ("CHV-a5e145bde-no-space", case(vec![vec![add(0, with(|c| c[11] = 1 << 5))], all(3)])),
+        ("CHV-a5e145bde-no-space", case(vec![vec![add(0, with(|c| c[13] = 1 << 5))], all(3)])),
         ("CHV-6f19d0071-one-queue-fails", case(vec![vec![add(0, with(|c| c[3] = 1))], all(3)])),
+        (
+            "a-rule-by-chance",
+            case(vec![vec![add(0, with(|c| c[12] = 50))], all(0), all(0), all(0)]),
+        ),
+        (
+            "a-rule-about-content",
+            case(vec![vec![add(0, with(|c| (c[0], c[11]) = (2, 0x31)))], all(0), all(1), all(2)]),
+        ),
+        ("a-rule-about-get-id", case(vec![vec![add(0, with(|c| c[14] = 0x80))], all(0), all(1)])),
+        ("bad-sectors", case(vec![vec![add(0, media(0))], all(0), all(7), all(9)])),
+        ("bad-sectors-that-heal", case(vec![vec![add(0, media(0x09))], all(0), all(7), all(9)])),
+        ("bad-sectors-few-spare", case(vec![vec![add(0, media(0x0B))], all(7), all(8), all(9)])),
+        ("bad-sectors-slow-first", case(vec![vec![add(0, media(0x21))], all(7), all(8), all(9)])),
+        ("bad-sectors-tried-again", case(vec![vec![add(0, media(0xC1))], all(7), all(7), all(7)])),
+        (
+            "breakpoints-at-every-point",
+            case(vec![(0..5).map(|name| add(name, stops(name))).collect(), all(0), all(1)]),
+        ),
+        (
+            "a-rule-that-disconnects",
+            case(vec![vec![add(0, with(|c| c[14] = 0x40)), add(1, delays)], all(0)]),
+        ),
+        (
+            "a-slow-disk",
+            case(
+                [4, 0x4C, 0x1C]
+                    .map(|state| [vec![Step::State(state)], all(5), all(20)].concat())
+                    .into(),
+            ),
+        ),
         (
             "many-rules",
             case(vec![

@@ -9,9 +9,14 @@ use std::rc::Rc;
 use blkfault::fuzzing::{ChainAt, Event, watch};
 
 use super::{INDIRECT_DESC, QUEUES, place};
+use crate::guest::BYTES;
 use crate::model::{Content, Device, Reads, Terms};
-use crate::reads::Tally;
 use crate::shared::Shared;
+
+thread_local! {
+    /// The guest's memory, for the reference to change; kept, because to make one is dear.
+    static COPY: RefCell<Box<[u8; BYTES]>> = RefCell::new(Box::new([0; BYTES]));
+}
 
 /// What is known of one queue.
 #[derive(Debug, Default)]
@@ -35,7 +40,6 @@ struct State {
     /// What the reference reads for the head that is being taken.
     allowed: Option<Reads>,
     reads: Reads,
-    tally: Tally,
     /// Bytes that were read and change now.
     changing: Option<(u64, u64)>,
 }
@@ -55,7 +59,6 @@ impl Watcher {
             queues: Default::default(),
             allowed: None,
             reads: Reads::new(),
-            tally: Tally::default(),
             changing: None,
         })))
     }
@@ -116,7 +119,7 @@ impl State {
             Event::Taken => {
                 let (allowed, reads) = (self.allowed.take(), std::mem::take(&mut self.reads));
                 if let Some(allowed) = allowed {
-                    self.tally.check(&reads, &allowed);
+                    crate::reads::check(&reads, &allowed);
                 }
             }
             Event::Read { at, bytes } if self.allowed.is_some() => {
@@ -155,9 +158,12 @@ impl State {
             unsupported: false,
             serial: [0; 20],
         };
-        let (mut memory, mut content) = (self.memory.copy(), Content::new());
-        let served = Device { terms, memory: &mut memory, content: &mut content }.serve(at);
-        self.allowed = Some(served.reads);
+        let mut content = Content::new();
+        COPY.with_borrow_mut(|copy| {
+            self.memory.copy(copy);
+            let served = Device { terms, memory: &mut copy[..], content: &mut content }.serve(at);
+            self.allowed = Some(served.reads);
+        });
         self.reads.clear();
     }
 
