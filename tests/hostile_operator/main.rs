@@ -12,7 +12,7 @@
 //! | C-07 | every refusal: `tests/session.rs`, `tests/operator_faults/refusals.rs` |
 //! | C-12, C-16 | not here: paths that are allowed, tokens and HTTP have stories of their own |
 //! | C-17 | nothing is decided by the time of day: `tests/tidy.rs` (`the_decision_is_pure`) |
-//! | C-18 | not told: faults end with the daemon, which `--fault` and `--config` give back |
+//! | C-18 | not told: faults end with the daemon; what `--state-dir` keeps: `tests/crash/faults.rs` |
 
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test may fail")]
 
