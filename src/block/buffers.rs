@@ -3,19 +3,35 @@
 //! Knows: pieces of memory that somebody else may write at the same time (a guest). Must not know:
 //! guest addresses. Invariant: the pieces stay mapped as long as the [`Buffers`] exist, because
 //! the owner of the mapping is kept inside. Nothing here makes a Rust reference to guest memory.
+//!
+//! Memory that stays mapped need not stay what it was: a front end can cut short the file behind it,
+//! and what is touched then reads as zeroes. The kernel, asked to read there, says `EFAULT`; whoever
+//! copies himself asks [`Buffers::is_intact`] afterwards, before he does anything with the copy.
 
-use std::any::Any;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
 use vm_memory::VolatileSlice;
 
+/// What keeps memory mapped.
+pub trait MemoryOwner: Send + Sync {
+    /// Whether all that was copied out of the memory so far was really in it, and all that was
+    /// copied into it has arrived. Once it says no, it never says yes again.
+    fn is_intact(&self) -> bool {
+        true
+    }
+}
+
+/// Memory that nobody can take away.
+impl MemoryOwner for () {}
+impl MemoryOwner for vm_memory::MmapRegion {}
+
 /// Pieces of memory, in order, and whatever keeps them mapped.
 pub struct Buffers {
     iovecs: Vec<libc::iovec>,
     bytes: u64,
-    owner: Arc<dyn Any + Send + Sync>,
+    owner: Arc<dyn MemoryOwner>,
 }
 
 // SAFETY: the iovecs point into memory that `owner` keeps mapped, `owner` is Send + Sync, and the
@@ -29,7 +45,7 @@ impl Buffers {
     /// Each iovec must describe readable and writable memory that stays mapped for as long as
     /// `owner` exists. It may be written by others at any time, but no Rust reference to it may.
     #[must_use]
-    pub unsafe fn new(iovecs: Vec<libc::iovec>, owner: Arc<dyn Any + Send + Sync>) -> Self {
+    pub unsafe fn new(iovecs: Vec<libc::iovec>, owner: Arc<dyn MemoryOwner>) -> Self {
         let bytes = iovecs.iter().map(|iovec| iovec.iov_len as u64).sum();
         Self { iovecs, bytes, owner }
     }
@@ -61,14 +77,21 @@ impl Buffers {
         })
     }
 
+    /// Whether what was copied out of the memory before this call was really in it, and not zeroes
+    /// in the place of memory that its owner's front end has taken away.
+    #[must_use]
+    pub fn is_intact(&self) -> bool {
+        self.owner.is_intact()
+    }
+
     /// The same memory once more.
     #[must_use]
     pub fn share(&self) -> Self {
         Self { iovecs: self.iovecs.clone(), bytes: self.bytes, owner: self.owner.clone() }
     }
 
-    /// Copy out what is there now, from this offset on; each byte is read once. False, with
-    /// `into` as it was, where there are not so many bytes.
+    /// Copy out what is there now, from this offset on; each byte is read once. False where there
+    /// are not so many bytes, with `into` as it was, or where they are not there any more.
     #[must_use]
     pub fn read_at(&self, offset_bytes: u64, into: &mut [u8]) -> bool {
         let end = offset_bytes.checked_add(into.len() as u64);
@@ -81,7 +104,7 @@ impl Buffers {
             slice.copy_to(now);
             rest = later;
         }
-        true
+        self.is_intact()
     }
 
     /// The pieces of a part of the memory, in order; `range` counts bytes from its beginning.

@@ -3,8 +3,8 @@
 //! Knows: chunks of bytes by offset. Must not know: the host's files. Invariants: a chunk that was
 //! never written, or was discarded, takes no memory and reads as zeroes; bytes beyond the end do
 //! not exist, so that a disk which shrinks and grows again reads zeroes there; every channel sees
-//! what any channel has finished writing; a guest whose content died with an earlier process meets
-//! errors, never zeroes that it did not write.
+//! what any channel has finished writing; nothing is stored that was not in the request's memory; a
+//! guest whose content died with an earlier process meets errors, never zeroes that it did not write.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -20,6 +20,8 @@ use crate::errno::Errno;
 
 /// Bytes that are allocated together.
 const CHUNK_BYTES: usize = 64 << 10;
+/// Bytes of a write that are copied together, by way of memory of our own.
+const STEP_BYTES: usize = 4 << 10;
 /// Locks over which the chunks are spread, so that channels seldom meet.
 const SHARDS: usize = 16;
 
@@ -208,13 +210,24 @@ impl Chunks {
     }
 
     fn write(&self, offset_bytes: u64, from: &Buffers, now: Range<u64>) -> Result<(), Errno> {
+        let mut copy = [0; STEP_BYTES];
         each_part(offset_bytes, from, now, |part, memory| {
             let mut shard = self.shard(part.chunk).write().unwrap_or_else(PoisonError::into_inner);
             let chunk = match shard.entry(part.chunk) {
                 std::collections::btree_map::Entry::Occupied(present) => present.into_mut(),
                 std::collections::btree_map::Entry::Vacant(absent) => absent.insert(new_chunk()?),
             };
-            memory.copy_to(&mut chunk[part.within]);
+            let mut rest = memory;
+            for stored in chunk[part.within].chunks_mut(STEP_BYTES) {
+                let copied = &mut copy[..stored.len()];
+                rest.copy_to(&mut *copied);
+                // Only now is it known whether that was the request's memory or zeroes in its place.
+                if !from.is_intact() {
+                    return Err(Errno::EIO);
+                }
+                stored.copy_from_slice(copied);
+                rest = rest.offset(stored.len()).map_err(|_| Errno::EIO)?;
+            }
             Ok(())
         })
     }

@@ -103,13 +103,18 @@ pub(super) struct RegionLog {
     /// The region's guest address.
     start: u64,
     /// Keeps the region mapped, of which this is a part.
-    _mapping: Option<Arc<Mapping>>,
+    mapping: Option<Arc<Mapping>>,
 }
 
 impl RegionLog {
     /// The part of a region that starts at this guest address.
     pub(super) fn new(log: Arc<DirtyLog>, start: u64, mapping: Mapping) -> Self {
-        Self { log, start, _mapping: Some(Arc::new(mapping)) }
+        Self { log, start, mapping: Some(Arc::new(mapping)) }
+    }
+
+    /// See [`Mapping::is_intact`].
+    pub(super) fn is_intact(&self) -> bool {
+        self.mapping.as_ref().is_none_or(|mapping| mapping.is_intact())
     }
 
     fn slice(&self, offset: usize) -> LogSlice<'_> {

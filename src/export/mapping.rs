@@ -13,7 +13,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr::{null, null_mut};
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering, fence};
 use std::sync::{Arc, Once, OnceLock};
 
 use rustix::fs::SealFlags;
@@ -37,8 +37,11 @@ impl Sharer {
     }
 
     /// Whether memory that it shares was not there when it was touched: its file was cut short, or
-    /// the host has no page left for it.
+    /// the host has no page left for it. If not, everything that was read of it before this call was
+    /// in it.
     pub(super) fn has_cut(&self) -> bool {
+        // What was read before is read before the flag, which is set before there are zeroes.
+        fence(Ordering::Acquire);
         self.has_cut.load(Ordering::Acquire)
     }
 }
@@ -50,7 +53,7 @@ pub(super) struct Mapping {
     bytes: usize,
     entry: &'static Entry,
     /// The entry points to it.
-    _sharer: Arc<Sharer>,
+    sharer: Arc<Sharer>,
 }
 
 // SAFETY: the pointer is an address to unmap, which any thread may do; nothing is read through it.
@@ -84,7 +87,7 @@ impl Mapping {
         }
         leave_out_of_dumps(start, bytes);
         let entry = Entry::take(start as usize, bytes, sharer);
-        Ok(Self { start: start.cast(), bytes, entry, _sharer: sharer.clone() })
+        Ok(Self { start: start.cast(), bytes, entry, sharer: sharer.clone() })
     }
 
     /// Where it begins.
@@ -95,6 +98,12 @@ impl Mapping {
     /// How long it is.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Whether all that was read of it before this call was in it; false for ever once any memory of
+    /// the same front end was not there.
+    pub(super) fn is_intact(&self) -> bool {
+        !self.sharer.has_cut()
     }
 }
 
@@ -230,6 +239,10 @@ fn replace(entry: &Entry, address: usize) -> bool {
     let Some((start, bytes, sharer)) = entry.slot.holding(address) else {
         return false;
     };
+    // SAFETY: the mapping, which somebody keeps, keeps it.
+    let sharer = unsafe { &*sharer };
+    // First, so that nobody who finds zeroes does not find this.
+    sharer.has_cut.store(true, Ordering::SeqCst);
     let flags = libc::MAP_FIXED | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     // SAFETY: replaces the mapping that was just touched, so somebody keeps it, and it is nobody
     // else's memory.
@@ -237,9 +250,6 @@ fn replace(entry: &Entry, address: usize) -> bool {
     if zeroes == libc::MAP_FAILED {
         return false;
     }
-    // SAFETY: the mapping, which somebody keeps, keeps it.
-    let sharer = unsafe { &*sharer };
-    sharer.has_cut.store(true, Ordering::Release);
     // The thread that serves the connection finds it ended.
     // SAFETY: the descriptor is open as long as the sharer.
     unsafe { libc::shutdown(sharer.socket.as_raw_fd(), libc::SHUT_RDWR) };

@@ -11,10 +11,13 @@ use std::sync::Arc;
 use vhost::vhost_user::message::{VhostUserMemoryRegion, VhostUserSingleMemoryRegion};
 use vm_memory::bitmap::Bitmap;
 use vm_memory::mmap::MmapRegionBuilder;
-use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryRegion, GuestRegionMmap, GuestUsize};
+use vm_memory::{
+    GuestAddress, GuestMemoryBackend, GuestMemoryRegion, GuestRegionMmap, GuestUsize, MmapRegion,
+};
 
 use super::dirty::{DirtyLog, RegionLog};
 use super::mapping::{Mapping, PROTECTION, Sharer};
+use crate::block::MemoryOwner;
 
 /// Guest memory, mapped into this process, whose written pages are logged while a guest migrates.
 #[cfg(not(feature = "fuzzing"))]
@@ -130,6 +133,13 @@ impl MemoryTable {
             let offset = user_addr.checked_sub(place.user_addr)?;
             (offset < place.bytes).then(|| place.guest_addr + offset)
         })
+    }
+}
+
+impl MemoryOwner for GuestMemory {
+    /// All regions are one front end's, which has taken away some memory or none.
+    fn is_intact(&self) -> bool {
+        self.iter().next().is_none_or(|region| MmapRegion::bitmap(region).is_intact())
     }
 }
 

@@ -8,6 +8,7 @@
 //! ([`Export`]) answers vhost-user messages ([`wire`], [`connection`], [`session`]) and never waits for a
 //! guest's request; one thread per started virtqueue serves requests.
 
+mod bell;
 mod chain;
 mod config;
 mod connection;

@@ -20,7 +20,7 @@ use super::chain::{Chain, Piece};
 use super::config::{DISCARD_SECTORS_MAX, DISCARD_SEGMENTS_MAX, has};
 use super::disk::{Disk, SERIAL_BYTES};
 use super::memory::{GuestMemory, mark_dirty};
-use crate::block::{Buffers, OpKind};
+use crate::block::{Buffers, MemoryOwner, OpKind};
 use crate::errno::Errno;
 use crate::fault::IoType;
 
@@ -150,7 +150,13 @@ pub(super) fn parse(
         return Parsed::Answer(request, Outcome::Invalid);
     }
     let header = Header::parse(&header);
-    match plan(disk, terms, &mut request, header, readable) {
+    let planned = plan(disk, terms, &mut request, header, readable);
+    // The descriptors, the header or the segment may be zeroes that nobody wrote.
+    if !memory.is_intact() {
+        request.what = What::Unknown;
+        return Parsed::Answer(request, Outcome::Failed(Errno::EIO));
+    }
+    match planned {
         Ok(kind) => Parsed::Submit(request, kind),
         Err(outcome) => Parsed::Answer(request, outcome),
     }
@@ -358,6 +364,14 @@ impl Request {
     /// When it was taken from the ring.
     pub(super) fn taken(&self) -> Instant {
         self.taken
+    }
+
+    /// The outcome, unless it is success with memory that is not there any more.
+    pub(super) fn judge(&self, outcome: Outcome) -> Outcome {
+        match outcome {
+            Outcome::Done if !self.memory.is_intact() => Outcome::Failed(Errno::EIO),
+            outcome => outcome,
+        }
     }
 
     /// Write the status byte and make the used entry, the two from one outcome.

@@ -10,11 +10,11 @@ use std::fs::File;
 use std::num::Wrapping;
 use std::sync::atomic::Ordering;
 
-use rustix::fs::OFlags;
 use virtio_bindings::virtio_ring::VRING_AVAIL_F_NO_INTERRUPT;
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress};
 
+use super::bell::{never_wait_for, signal};
 use super::chain::Table;
 use super::inflight::{BadLog, QueueLog, Recovered};
 use super::memory::GuestMemory;
@@ -297,22 +297,4 @@ impl Ring {
             self.err.as_ref().map(signal);
         }
     }
-}
-
-/// See that no worker ever waits in a write to a front end's descriptor that is full. Its description
-/// is shared with the front end, who can undo this: see [`let_writers_go`].
-fn never_wait_for(eventfd: &File) {
-    let flags = rustix::fs::fcntl_getfl(eventfd);
-    let _ = flags.and_then(|flags| rustix::fs::fcntl_setfl(eventfd, flags | OFlags::NONBLOCK));
-}
-
-/// Make room in an eventfd, so that a worker goes on who waits in a write to it.
-pub(super) fn let_writers_go(eventfd: &File) {
-    never_wait_for(eventfd);
-    let _ = rustix::io::read(eventfd, &mut [0; 8]);
-}
-
-/// Add one to an eventfd. A full counter needs no more, and a peer's odd descriptor is its own.
-fn signal(eventfd: &File) {
-    let _ = rustix::io::write(eventfd, &1u64.to_ne_bytes());
 }

@@ -23,6 +23,7 @@ use vhost::vhost_user::{
 use virtio_bindings::virtio_blk::{VIRTIO_BLK_F_CONFIG_WCE, VIRTIO_BLK_F_FLUSH};
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 
+use super::bell::{check, duplicate, let_writers_go};
 use super::config::{WRITEBACK_OFFSET, config_space, features, has, read_config};
 use super::control::{Change, End, Worker};
 use super::dirty::DirtyLog;
@@ -31,7 +32,7 @@ use super::inflight::{self, QueueLog, Region, Shape};
 use super::mapping::Sharer;
 use super::memory::{MEMORY_SLOTS_MAX, MemoryTable};
 use super::patience::Patience;
-use super::ring::{RingSetup, let_writers_go};
+use super::ring::RingSetup;
 use super::worker::WorkerSetup;
 
 /// What the front end has said about one queue.
@@ -224,10 +225,6 @@ impl Drop for Session {
     }
 }
 
-fn duplicate(file: Option<&File>) -> Result<Option<File>> {
-    file.map(File::try_clone).transpose().map_err(Error::ReqHandlerError)
-}
-
 fn unsupported<T>(what: &'static str) -> Result<T> {
     Err(Error::InvalidOperation(what))
 }
@@ -334,11 +331,13 @@ impl RequestHandler for Session {
         let Some(kick) = fd else {
             return unsupported("rings without a kick descriptor");
         };
+        check(Some(&kick))?;
         self.stop(index.into())?;
         self.start(index, kick)
     }
 
     fn set_vring_call(&mut self, index: u8, fd: Option<File>) -> Result<()> {
+        check(fd.as_ref())?;
         let vring = self.vring(index.into())?;
         let copy = duplicate(fd.as_ref())?;
         if let Some(worker) = &vring.worker {
@@ -349,6 +348,7 @@ impl RequestHandler for Session {
     }
 
     fn set_vring_err(&mut self, index: u8, fd: Option<File>) -> Result<()> {
+        check(fd.as_ref())?;
         let vring = self.vring(index.into())?;
         let copy = duplicate(fd.as_ref())?;
         if let Some(worker) = &vring.worker {

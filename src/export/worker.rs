@@ -401,6 +401,7 @@ impl Loop {
     }
 
     fn answer(&mut self, request: Request, outcome: Outcome) {
+        let outcome = request.judge(outcome);
         self.count(&request, outcome);
         if self.is_abandoned() {
             return;

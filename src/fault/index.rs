@@ -1,9 +1,10 @@
 //! Which rules could match a request, without asking every rule.
 //!
 //! Knows: I/O types, queues, engine states, depths and sector ranges of rules, by a number that says
-//! their order. Must not know: what rules do, or time (`timetable`). Invariants: an index never changes, so queues may share it without a
-//! lock; what it leaves out cannot match (what it finds still has to be asked); a query costs
-//! O(log ranges + found).
+//! their order. Must not know: what rules do, or time (`timetable`). Invariants: an index never changes,
+//! so queues may share it without a lock; what it leaves out cannot match (what it finds still has to be
+//! asked); a query costs O(log ranges + found) for each set of I/O types that rules name; a rule is in
+//! it once, however many types it names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -14,12 +15,13 @@ use super::{Io, IoType, IoTypes};
 /// An index of rules, numbered in their order.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Index {
-    by_type: [ByType; IoType::NAMED.len()],
+    groups: Vec<Group>,
 }
 
-/// What concerns one I/O type.
+/// The rules that name the same I/O types, of which there are few sets in use.
 #[derive(Debug, Clone, Default)]
-struct ByType {
+struct Group {
+    iotypes: IoTypes,
     /// Rules for any sector, with the depth each wants, in rising order of both.
     anywhere: BTreeMap<Bucket, Vec<(u32, u32)>>,
     /// Where there are rules for any sector that have a schedule: `timetable` knows them.
@@ -73,46 +75,66 @@ impl<'a> FromIterator<Reach<'a>> for Index {
     fn from_iter<T: IntoIterator<Item = Reach<'a>>>(rules: T) -> Self {
         let mut index = Self::default();
         for rule in rules {
-            for iotype in rule.iotypes.iter() {
-                let by_type = &mut index.by_type[iotype as usize];
-                if rule.sectors.is_empty() && rule.is_scheduled {
-                    by_type.scheduled.insert(rule.bucket());
-                } else if rule.sectors.is_empty() {
-                    let rules = by_type.anywhere.entry(rule.bucket()).or_default();
-                    rules.push((rule.depth_min, rule.number));
-                }
-                for range in rule.sectors.ranges() {
-                    by_type.ranges.add(*range, rule.number, rule.queue);
-                }
+            let group = index.group(rule.iotypes);
+            if rule.sectors.is_empty() && rule.is_scheduled {
+                group.scheduled.insert(rule.bucket());
+            } else if rule.sectors.is_empty() {
+                let rules = group.anywhere.entry(rule.bucket()).or_default();
+                rules.push((rule.depth_min, rule.number));
+            }
+            for range in rule.sectors.ranges() {
+                group.ranges.add(*range, rule.number, rule.queue);
             }
         }
-        for by_type in &mut index.by_type {
-            by_type.ranges.build();
-            by_type.anywhere.values_mut().for_each(|rules| rules.sort_unstable());
+        for group in &mut index.groups {
+            group.ranges.build();
+            for rules in group.anywhere.values_mut() {
+                rules.sort_unstable();
+                rules.shrink_to_fit();
+            }
         }
         index
     }
 }
 
 impl Index {
+    /// The group of these types, a new one if there is none.
+    fn group(&mut self, iotypes: IoTypes) -> &mut Group {
+        let known = self.groups.iter().position(|group| group.iotypes == iotypes);
+        let place = known.unwrap_or(self.groups.len());
+        if known.is_none() {
+            self.groups.push(Group { iotypes, ..Group::default() });
+        }
+        &mut self.groups[place]
+    }
+
+    /// The groups that concern this type.
+    fn groups(&self, iotype: IoType) -> impl Iterator<Item = &Group> {
+        self.groups.iter().filter(move |group| group.iotypes.contains(iotype))
+    }
+
     /// Whether some rule could match in some engine state, at some depth and time.
     pub(super) fn any(&self, io: &Io) -> bool {
-        let by_type = &self.by_type[io.iotype as usize];
-        by_type.any_anywhere(io.queue)
-            || SectorRange::of_bytes(io.offset_bytes, io.bytes)
-                .is_some_and(|range| by_type.ranges.any(range, io.queue))
+        let range = SectorRange::of_bytes(io.offset_bytes, io.bytes);
+        self.groups(io.iotype).any(|group| {
+            group.any_anywhere(io.queue)
+                || range.is_some_and(|range| group.ranges.any(range, io.queue))
+        })
     }
 
     /// The rules that could match in this engine state and at this depth, in order, but for those
     /// about any sector that have a schedule.
     pub(super) fn find(&self, io: &Io, state: i32, depth: u32) -> Vec<u32> {
-        let by_type = &self.by_type[io.iotype as usize];
-        let mut found: Vec<u32> = by_type.anywhere(io.queue, state, depth).collect();
-        if let Some(range) = SectorRange::of_bytes(io.offset_bytes, io.bytes) {
-            by_type.ranges.each(range, io.queue, &mut |number| {
-                found.push(number);
-                true
-            });
+        let range = SectorRange::of_bytes(io.offset_bytes, io.bytes);
+        let mut found = Vec::new();
+        for group in self.groups(io.iotype) {
+            found.extend(group.anywhere(io.queue, state, depth));
+            if let Some(range) = range {
+                group.ranges.each(range, io.queue, &mut |number| {
+                    found.push(number);
+                    true
+                });
+            }
         }
         found.sort_unstable();
         found.dedup();
@@ -121,13 +143,11 @@ impl Index {
 
     /// Whether no request could match.
     pub(super) fn is_empty(&self) -> bool {
-        self.by_type.iter().all(|by| {
-            by.anywhere.is_empty() && by.scheduled.is_empty() && by.ranges.nodes.is_empty()
-        })
+        self.groups.is_empty()
     }
 }
 
-impl ByType {
+impl Group {
     fn any_anywhere(&self, queue: u16) -> bool {
         [None, Some(queue)].into_iter().any(|queue| {
             self.anywhere.range(Bucket::of_queue(queue)).next().is_some()
@@ -167,6 +187,7 @@ impl Ranges {
     }
 
     fn build(&mut self) {
+        self.nodes.shrink_to_fit();
         self.nodes.sort_unstable_by_key(|node| (node.range, node.number));
         Self::fill(&mut self.nodes);
     }

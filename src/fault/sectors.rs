@@ -96,7 +96,7 @@ impl FromStr for SectorRange {
 /// A set of sectors.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Vec<SectorRange>", into = "Vec<SectorRange>")]
-pub struct SectorSet(Vec<SectorRange>);
+pub struct SectorSet(Box<[SectorRange]>);
 
 impl FromIterator<SectorRange> for SectorSet {
     fn from_iter<T: IntoIterator<Item = SectorRange>>(ranges: T) -> Self {
@@ -111,7 +111,7 @@ impl FromIterator<SectorRange> for SectorSet {
                 _ => merged.push(range),
             }
         }
-        Self(merged)
+        Self(merged.into())
     }
 }
 
@@ -162,7 +162,7 @@ impl SectorSet {
             let after = gone.last.checked_add(1).and_then(|f| SectorRange::new(f, known.last));
             left.extend(before.into_iter().chain(after));
         }
-        self.0 = left;
+        self.0 = left.into();
         removed
     }
 }
@@ -189,7 +189,7 @@ impl From<Vec<SectorRange>> for SectorSet {
 
 impl From<SectorSet> for Vec<SectorRange> {
     fn from(set: SectorSet) -> Self {
-        set.0
+        set.0.into_vec()
     }
 }
 

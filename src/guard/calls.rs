@@ -182,13 +182,13 @@ const OF_ARCHITECTURE: &[Allowed] = table! {
     SYS_unlink Always, "sockets and the pidfile at the end";
     SYS_rename Always, "files of state that replace their elders";
     SYS_chmod Always, "a socket's mode for its group";
-    SYS_readlink Always, "the backtrace of a panic";
+    SYS_readlink Always, "whether a descriptor is an eventfd; the backtrace of a panic";
 };
 /// What the others have instead.
 #[cfg(not(target_arch = "x86_64"))]
 const OF_ARCHITECTURE: &[Allowed] = table! {
     SYS_fchmodat Always, "a socket's mode for its group";
-    SYS_readlinkat Always, "the backtrace of a panic";
+    SYS_readlinkat Always, "whether a descriptor is an eventfd; the backtrace of a panic";
 };
 
 /// What musl spells in another way than glibc.

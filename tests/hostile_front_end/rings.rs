@@ -82,7 +82,7 @@ pub(crate) fn bases(stage: &Stage) {
     }
 }
 
-/// Descriptors that take no more, and whose writers wait.
+/// Descriptors that take no more, and whose writers wait. The first is an eventfd.
 fn full_descriptors_of_all_kinds() -> Vec<(&'static str, OwnedFd, OwnedFd)> {
     let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC).unwrap();
     rustix::io::write(&event, &(u64::MAX - 1).to_ne_bytes()).unwrap();
@@ -105,11 +105,13 @@ fn full_descriptors_of_all_kinds() -> Vec<(&'static str, OwnedFd, OwnedFd)> {
 pub(crate) fn full_descriptors(stage: &Stage) {
     // Not the same for both: what is done to one would help the other.
     let all = full_descriptors_of_all_kinds().into_iter().zip(full_descriptors_of_all_kinds());
-    for ((what, _other_end, call), (_, _another_end, err)) in all {
+    for (number, ((what, _other_end, call), (_, _another_end, err))) in all.enumerate() {
         let (front, mut queue) = with_queue(stage);
         queue.set_interrupts(false);
-        front.wire.tell(Ask::SetVringErr, &words(&[0]), &[err.as_fd()]).unwrap();
-        front.wire.tell(Ask::SetVringCall, &words(&[0]), &[call.as_fd()]).unwrap();
+        for (ask, full) in [(Ask::SetVringErr, &err), (Ask::SetVringCall, &call)] {
+            let told = front.wire.tell(ask, &words(&[0]), &[full.as_fd()]);
+            assert_eq!(told.is_ok(), number == 0, "{what}: only eventfds are taken: {told:?}");
+        }
         for _ in 0..3 {
             // The driver wants to be called all the same.
             queue.put_used_event(queue.used_index());
@@ -131,16 +133,26 @@ pub(crate) fn full_descriptors(stage: &Stage) {
 
 /// The descriptor is full, and waits again although the back end said that it must not.
 pub(crate) fn waiting_descriptor(stage: &Stage) {
-    let (front, mut queue) = with_queue(stage);
-    queue.set_interrupts(false);
-    let (_, _other_end, call) = full_descriptors_of_all_kinds().remove(0);
-    front.wire.tell(Ask::SetVringCall, &words(&[0]), &[call.as_fd()]).unwrap();
-    rustix::io::ioctl_fionbio(&call, false).unwrap();
-    queue.put_used_event(queue.used_index());
-    assert!(queue.is_alive(), "it is answered before it is called");
-    // Its worker waits in the call. The session ends all the same, and the next is served.
-    drop((front, queue));
-    stage.wait_disconnected();
+    for (ask, (what, _other_end, full)) in [Ask::SetVringCall, Ask::SetVringErr]
+        .into_iter()
+        .flat_map(|ask| full_descriptors_of_all_kinds().into_iter().map(move |full| (ask, full)))
+    {
+        let (front, mut queue) = with_queue(stage);
+        queue.set_interrupts(false);
+        let _ = front.wire.tell(ask, &words(&[0]), &[full.as_fd()]);
+        rustix::io::ioctl_fionbio(&full, false).unwrap();
+        queue.put_used_event(queue.used_index());
+        assert!(queue.is_alive(), "{what}: it is answered before it is called");
+        // A head that there is not, of which is told.
+        queue.offer(SIZE);
+        queue.kick_always();
+        std::thread::sleep(Duration::from_millis(1));
+        // Its worker may wait in the call. The session ends all the same, and the next is served.
+        drop((front, queue));
+        stage.wait_disconnected();
+        assert!(with_queue(stage).1.is_alive(), "{what}: {ask:?}: the next is served");
+        stage.wait_disconnected();
+    }
 }
 
 /// A guest that reads in batches until it is told to stop; every request is answered well.

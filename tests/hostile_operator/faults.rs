@@ -19,8 +19,13 @@ fn guest(rig: &Rig) -> (Front, Queue) {
 /// Rules in one command.
 const HEAP: u32 = 500;
 
+/// How many rules [`many_rules`] adds.
+pub(crate) fn rules_count() -> u32 {
+    times(4_000, 100_000)
+}
+
 pub(crate) fn many_rules(rig: &Rig) {
-    let count = times(4_000, 100_000);
+    let count = rules_count();
     let mut operator = rig.operator();
     let (_front, mut queue) = guest(rig);
     let enough = AtomicBool::new(false);

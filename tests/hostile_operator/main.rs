@@ -2,10 +2,11 @@
 //! guest at work.
 //!
 //! Whatever clients do, the operator is answered, every request of the guest is answered, and the daemon
-//! takes less than 8 MiB for it, even at its worst moment. Prints what it took, and the guest's 99th
-//! percentile beside that of a quiet daemon. `BLKFAULT_LONG=1` makes it as long as the figures were
-//! measured. What the abuse itself costs the guest, and what only the machine does, is told apart by
-//! `windows`; `BLKFAULT_WINDOWS=30` takes thirty windows of a second of each kind.
+//! takes less than 8 MiB for it, even at its worst moment, but for rules in great numbers (C-08), of
+//! which each takes less than a KiB. Prints what it took, and the guest's 99th percentile beside that of a
+//! quiet daemon. `BLKFAULT_LONG=1` makes it as long as the figures were measured. What the abuse itself
+//! costs the guest, and what only the machine does, is told apart by `windows`; `BLKFAULT_WINDOWS=30`
+//! takes thirty windows of a second of each kind.
 //!
 //! | number | where |
 //! | --- | --- |
@@ -49,14 +50,14 @@ struct Case {
     story: &'static str,
     tell: fn(&Rig),
     /// What it may cost the daemon at its worst moment.
-    kib_max: u64,
+    kib_max: fn() -> u64,
 }
 
 /// What abuse may cost.
 const KIB_MAX: u64 = 8 << 10;
 
 const fn case(id: &'static str, story: &'static str, tell: fn(&Rig)) -> Case {
-    Case { id, story, tell, kib_max: KIB_MAX }
+    Case { id, story, tell, kib_max: || KIB_MAX }
 }
 
 const CASES: &[Case] = &[
@@ -71,9 +72,9 @@ const CASES: &[Case] = &[
     case("C-06", "commands in heaps", crowds::heaps),
     case("C-06", "clients that are gone before the answer", crowds::hasty),
     case("C-07", "commands that make no sense", inputs::senseless),
-    // The rules are the operator's own.
+    // The rules are the operator's own: a KiB each.
     Case {
-        kib_max: 200 << 10,
+        kib_max: || KIB_MAX.max(faults::rules_count().into()),
         ..case("C-08", "more rules than there may be, under load", faults::many_rules)
     },
     case("C-09", "two clients that want different things", crowds::racing),
@@ -133,7 +134,7 @@ impl Rig {
             began.elapsed().as_secs_f64(),
             case.story
         );
-        assert!(peak < case.kib_max, "{}: {}: {peak} KiB at most", case.id, case.story);
+        assert!(peak < (case.kib_max)(), "{}: {}: {peak} KiB at most", case.id, case.story);
         assert!(slowest < Duration::from_secs(20), "{}: {}: {slowest:?}", case.id, case.story);
         self.operator().must("query-block", json!({}));
     }

@@ -168,15 +168,26 @@ impl Load {
         self.finish(0, finished);
     }
 
-    /// Whether what is on its way is not answered within a second.
-    pub fn is_stuck(&mut self) -> bool {
-        let until = Instant::now() + Duration::from_secs(1);
-        while self.in_flight() > 0 && Instant::now() < until {
-            if self.collect() == 0 {
+    /// Whether one of the requests that are on their way is lost: many that were asked later, in a
+    /// second and more, are answered before it.
+    pub fn has_lost_one(&mut self) -> bool {
+        const OVERTAKEN: usize = 5_000;
+        let (began, mut answered) = (Instant::now(), 0);
+        loop {
+            let now = self.step();
+            if now == 0 {
+                self.check_hung();
                 std::thread::yield_now();
             }
+            answered += now;
+            let waits = |asked: &Asked| asked.since < began;
+            if !self.asked.iter().flatten().flatten().any(waits) {
+                return false;
+            }
+            if answered > OVERTAKEN && began.elapsed() > Duration::from_secs(1) {
+                return true;
+            }
         }
-        self.in_flight() > 0
     }
 
     /// Read all of the disk and look at every block.

@@ -1,7 +1,8 @@
 //! Requests that `O_DIRECT` does not take as they are, through aligned memory of our own.
 //!
 //! Knows: how to cut a range into aligned windows, and how to copy. Must not know: system calls.
-//! Invariants: a window is read before it is written if the request covers only a part of it; a
+//! Invariants: a window is read before it is written if the request covers only a part of it, and is
+//! not written if the request's memory was not there when it was copied; a
 //! request takes memory when its budget lets it, [`WINDOW_BYTES_MAX`] at most whatever its length.
 
 use std::ops::Range;
@@ -107,7 +108,7 @@ impl Pending {
     /// Take the memory.
     ///
     /// # Errors
-    /// `ENOMEM`.
+    /// `ENOMEM`; `EIO` where the request's memory is not there any more.
     pub(super) fn begin(self) -> Result<Bounced, Errno> {
         let bytes = usize::try_from(self.window_bytes()).map_err(|_| Errno::ENOMEM)?;
         let region = MmapRegion::new(bytes.next_multiple_of(4096)).map_err(|_| Errno::ENOMEM)?;
@@ -127,7 +128,7 @@ impl Pending {
             transfer,
             _lease: lease,
         };
-        bounced.enter_window();
+        bounced.enter_window()?;
         Ok(bounced)
     }
 }
@@ -164,35 +165,36 @@ impl Bounced {
     /// Take the result of one call.
     pub(super) fn after(&mut self, result: Result<u32, Errno>) -> Progress {
         match self.transfer.after(result) {
-            Progress::Finished => self.end_transfer(),
+            Progress::Finished => self.end_transfer().unwrap_or_else(Progress::Failed),
             other => other,
         }
     }
 
-    fn end_transfer(&mut self) -> Progress {
+    fn end_transfer(&mut self) -> Result<Progress, Errno> {
         if self.direction == Direction::Read {
-            self.copy();
+            self.copy()?;
         } else if !self.storing {
-            self.copy();
+            self.copy()?;
             self.store();
-            return Progress::More;
+            return Ok(Progress::More);
         }
         self.position_bytes = self.part().end;
         if self.position_bytes == self.range.end {
-            return Progress::Finished;
+            return Ok(Progress::Finished);
         }
         self.window = window(self.position_bytes, &self.range, self.align, self.direction);
-        self.enter_window();
-        Progress::More
+        self.enter_window()?;
+        Ok(Progress::More)
     }
 
-    fn enter_window(&mut self) {
+    fn enter_window(&mut self) -> Result<(), Errno> {
         self.storing = false;
         self.transfer = Transfer::new(self.window.start_bytes, self.window.bytes);
         if !self.window.fetch {
-            self.copy();
+            self.copy()?;
             self.store();
         }
+        Ok(())
     }
 
     fn store(&mut self) {
@@ -205,18 +207,24 @@ impl Bounced {
         self.position_bytes..self.range.end.min(self.window.start_bytes + self.window.bytes)
     }
 
-    /// Copy the part between the request's memory and the window.
-    fn copy(&self) {
+    /// Copy the part between the request's memory and the window. `EIO` where that memory is not
+    /// there: the window holds zeroes then that nobody wrote.
+    fn copy(&self) -> Result<(), Errno> {
         let part = self.part();
         let index = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         let at = index(part.start - self.window.start_bytes);
-        let Ok(inside) = self.region.get_slice(at, index(part.end - part.start)) else { return };
+        let inside = self.region.get_slice(at, index(part.end - part.start));
+        let inside = inside.map_err(|_| Errno::EIO)?;
         match &self.memory {
             Memory::Zeroes => fill_zero(inside),
             Memory::Guest(buffers) => {
                 copy_guest(buffers, index(part.start - self.range.start), inside, self.direction);
+                if !buffers.is_intact() {
+                    return Err(Errno::EIO);
+                }
             }
         }
+        Ok(())
     }
 }
 

@@ -1,8 +1,9 @@
 //! Requests that the kernel takes as they are.
 //!
 //! Knows: which pieces of memory are still to be moved. Must not know: who carries a call out.
-//! Invariant: no call has more pieces than the kernel takes ([`PIECES_MAX`]), however many the
-//! request has.
+//! Invariants: no call has more pieces than the kernel takes ([`PIECES_MAX`]), however many the
+//! request has; memory that is known to have gone is not asked for, and nothing ends well with it. The
+//! kernel says `EFAULT` where it is gone and not touched by us yet; from then on there are zeroes.
 
 use std::ops::Range;
 
@@ -39,7 +40,18 @@ impl Direct {
 
     /// Take the result of one call.
     pub(super) fn after(&mut self, result: Result<u32, Errno>) -> Progress {
-        self.transfer.after(result)
+        match self.transfer.after(result) {
+            Progress::Finished if !self.is_intact() => Progress::Failed(Errno::EIO),
+            progress => progress,
+        }
+    }
+
+    /// Whether the request's memory is still what it was.
+    pub(super) fn is_intact(&self) -> bool {
+        match &self.memory {
+            Memory::Guest(buffers) => buffers.is_intact(),
+            Memory::Zeroes => true,
+        }
     }
 
     /// The call for what remains. `rest` is where its pieces are kept if the request's own do not

@@ -259,6 +259,12 @@ impl Task {
                 FlushTurn::Failed => self.stage = Stage::Ended(Err(Errno::EIO)),
             }
         }
+        // Whoever waited for its turn may have lost its memory meanwhile.
+        if let Stage::Direct(direct) = &self.stage
+            && !direct.is_intact()
+        {
+            self.end(Err(Errno::EIO));
+        }
         match &self.stage {
             Stage::Pending(_) => Next::Wait,
             Stage::Ended(result) => Next::Ended(*result),

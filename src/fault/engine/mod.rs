@@ -181,6 +181,8 @@ impl Engine {
 
     /// Compile what is in force. Counters stay where they are.
     fn rebuild(&mut self) {
+        // There may be many, and no more may ever come.
+        self.rules.shrink_to_fit();
         let enabled = || (0..).zip(&self.rules).filter(|(_, entry)| entry.life.enabled);
         let may_hit = || enabled().filter(|(_, entry)| entry.may_hit());
         let rules = may_hit().map(|(number, entry)| entry.reach(number)).collect();

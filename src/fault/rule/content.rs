@@ -40,15 +40,10 @@ impl Payload for &[u8] {
 /// Longest pattern, bytes.
 pub const PATTERN_BYTES_MAX: usize = 512;
 
-/// Bytes to look for.
+/// Bytes to look for. Few rules have any, so it is small where there is none.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "Written")]
-pub struct Content {
-    offset_bytes: u64,
-    block_bytes: Option<u64>,
-    bytes: Vec<u8>,
-    mask: Vec<u8>,
-}
+pub struct Content(Box<Written>);
 
 /// Why there is no such pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -94,37 +89,37 @@ impl Content {
         if block_bytes.is_some_and(|block| block < end) {
             return Err(BadContent::Block);
         }
-        Ok(Self { offset_bytes, block_bytes, bytes, mask })
+        Ok(Self(Box::new(Written { offset_bytes, block_bytes, bytes, mask })))
     }
 
     /// Where the pattern is, from the start of the write or of a block.
     #[must_use]
     pub fn offset_bytes(&self) -> u64 {
-        self.offset_bytes
+        self.0.offset_bytes
     }
 
     /// The blocks that are looked into, bytes; `None` for the start of the write only.
     #[must_use]
     pub fn block_bytes(&self) -> Option<u64> {
-        self.block_bytes
+        self.0.block_bytes
     }
 
     /// What is looked for.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+        &self.0.bytes
     }
 
     /// The bits of it that count.
     #[must_use]
     pub fn mask(&self) -> &[u8] {
-        &self.mask
+        &self.0.mask
     }
 
     /// Whether a write of so many bytes at this offset of the disk has the pattern.
     pub(in crate::fault) fn is_in(&self, payload: &dyn Payload, at_bytes: u64, bytes: u64) -> bool {
-        let Some(block_bytes) = self.block_bytes else {
-            return self.is_at(payload, self.offset_bytes);
+        let Some(block_bytes) = self.0.block_bytes else {
+            return self.is_at(payload, self.0.offset_bytes);
         };
         let Some(start) = at_bytes.checked_next_multiple_of(block_bytes) else {
             return false;
@@ -132,28 +127,29 @@ impl Content {
         let first = start - at_bytes;
         let blocks = bytes.saturating_sub(first).div_ceil(block_bytes);
         (0..blocks)
-            .any(|block| self.is_at(payload, first + block * block_bytes + self.offset_bytes))
+            .any(|block| self.is_at(payload, first + block * block_bytes + self.0.offset_bytes))
     }
 
     fn is_at(&self, payload: &dyn Payload, offset_bytes: u64) -> bool {
         let mut found = [0; PATTERN_BYTES_MAX];
-        let Some(found) = found.get_mut(..self.bytes.len()) else {
+        let Some(found) = found.get_mut(..self.0.bytes.len()) else {
             return false;
         };
         let same = |((found, wanted), mask): ((&u8, &u8), &u8)| (found ^ wanted) & mask == 0;
-        payload.read(offset_bytes, found) && found.iter().zip(&self.bytes).zip(&self.mask).all(same)
+        payload.read(offset_bytes, found)
+            && found.iter().zip(&self.0.bytes).zip(&self.0.mask).all(same)
     }
 }
 
 impl fmt::Debug for Content {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:02x?} & {:02x?} at {}", self.bytes, self.mask, self.offset_bytes)?;
-        self.block_bytes.map_or(Ok(()), |block| write!(f, " of each {block}"))
+        write!(f, "{:02x?} & {:02x?} at {}", self.0.bytes, self.0.mask, self.0.offset_bytes)?;
+        self.0.block_bytes.map_or(Ok(()), |block| write!(f, " of each {block}"))
     }
 }
 
 /// A pattern as it is written down.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Written {
     offset_bytes: u64,
     block_bytes: Option<u64>,
@@ -172,8 +168,7 @@ impl TryFrom<Written> for Content {
 
 impl From<Content> for Written {
     fn from(content: Content) -> Self {
-        let Content { offset_bytes, block_bytes, bytes, mask } = content;
-        Self { offset_bytes, block_bytes, bytes, mask }
+        *content.0
     }
 }
 
