@@ -46,6 +46,8 @@ pub enum Rules {
     Blkdebug(u64),
     /// Ours, over the monitor.
     Native(u64),
+    /// One of ours that delays each request by so long. It hits them all.
+    Delay(Duration),
 }
 
 /// Whose a program is.
@@ -160,6 +162,13 @@ pub fn with_all_rules() -> Vec<BackEnd> {
     all
 }
 
+/// Ours, with and without a delay that every request meets.
+pub fn with_delays(delay: Duration) -> Vec<BackEnd> {
+    let plain = ours("blkfaultd", "--blk-file {image}");
+    let delayed = ours("blkfaultd, all delayed", "--blk-file {image}");
+    vec![plain, with_rules(delayed, Rules::Delay(delay))]
+}
+
 /// `NAME=COMMAND` with placeholders, as on the command line.
 pub fn peer(text: &str) -> Result<BackEnd, String> {
     let (name, command) = text
@@ -235,8 +244,15 @@ impl BackEnd {
         let reply = queues[0].read(0, 512);
         assert_eq!(reply.data.len(), 512, "{}: {reply:?}", self.name);
         let first_io = began.elapsed();
-        if let Some(Rules::Native(count)) = self.rules {
-            add_native_rules(&monitor, count);
+        match self.rules {
+            Some(Rules::Native(count)) => add_rules(&monitor, sectors(count).map(one_sector)),
+            Some(Rules::Delay(delay)) => {
+                let nanoseconds = u64::try_from(delay.as_nanos()).expect("a short delay");
+                let delay = json!(nanoseconds);
+                let rule = json!({ "effect": "delay", "delay": delay });
+                add_rules(&monitor, std::iter::once(rule));
+            }
+            Some(Rules::Blkdebug(_)) | None => {}
         }
         Ok(Running { queues, front, child, first_io, _directory: directory })
     }
@@ -274,13 +290,13 @@ fn blkdebug_rules(count: u64) -> String {
     sectors(count).map(rule).collect()
 }
 
-fn add_native_rules(monitor: &Path, count: u64) {
+fn one_sector(sector: u64) -> Value {
+    json!({ "sectors": [sector], "effect": "error" })
+}
+
+fn add_rules(monitor: &Path, rules: impl Iterator<Item = Value>) {
     let mut operator = Operator::connect(monitor);
-    let actions: Vec<Value> = sectors(count)
-        .map(|sector| {
-            let rule = json!({ "sectors": [sector], "effect": "error" });
-            json!({ "type": "rule-add", "rule": rule })
-        })
-        .collect();
+    let actions: Vec<Value> =
+        rules.map(|rule| json!({ "type": "rule-add", "rule": rule })).collect();
     operator.must("block-fault-transaction", json!({ "id": "disk0", "actions": actions }));
 }

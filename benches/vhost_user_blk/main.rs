@@ -43,6 +43,9 @@ const IMAGE_BYTES: u64 = 256 << 20;
 const USED_BYTES: u64 = IMAGE_BYTES / 2;
 /// The workload that shows what rules cost.
 const RULES_WORKLOAD: &str = "randread-4k-d32";
+/// The one that shows how exact delays are, and how long they are.
+const DELAYS_WORKLOAD: &str = "mixed-4k-2000ps";
+const DELAY: Duration = Duration::from_millis(1);
 
 /// Compare blkfaultd with other back ends, without a guest.
 #[derive(Debug, Parser)]
@@ -69,6 +72,9 @@ struct Options {
     /// What rules cost that hit nothing, and nothing else.
     #[arg(long)]
     rules: bool,
+    /// How exact a delay of 1 ms is, and nothing else: the latency with it less the latency without.
+    #[arg(long, conflicts_with = "rules")]
+    delays: bool,
     /// A folder on the disk that is measured.
     #[arg(long, default_value = "target/bench")]
     disk: PathBuf,
@@ -80,37 +86,55 @@ struct Options {
     bench: bool,
 }
 
+/// A contest of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Only {
+    Rules,
+    Delays,
+}
+
 impl Options {
     fn wants(parts: &[String], name: &str) -> bool {
         parts.is_empty() || parts.iter().any(|part| name.contains(part.as_str()))
     }
 
-    /// The back ends that meet, if the plan has such a meeting.
+    /// The one contest that is wanted, if it is one of those that no other compares with.
+    fn only(&self) -> Option<Only> {
+        let rules = self.rules.then_some(Only::Rules);
+        rules.or(self.delays.then_some(Only::Delays))
+    }
+
+    /// The back ends that meet.
     fn entrants(&self, place: Place) -> Vec<BackEnd> {
-        let all =
-            if self.rules { back_end::with_all_rules() } else { back_end::all(place, &self.peer) };
+        let all = match self.only() {
+            Some(Only::Rules) => back_end::with_all_rules(),
+            Some(Only::Delays) => back_end::with_delays(DELAY),
+            None => back_end::all(place, &self.peer),
+        };
         all.into_iter().filter(|one| Self::wants(&self.back_end, &one.name)).collect()
     }
 
     fn workloads(&self) -> Vec<Workload> {
-        let is_meant = |workload: &&Workload| match self.rules {
-            true => workload.name == RULES_WORKLOAD,
-            // A name that is another's beginning means itself.
-            false if self.workload.iter().any(|name| name == workload.name) => true,
-            false => {
-                let is_part = |part: &&String| WORKLOADS.iter().all(|one| one.name != **part);
-                let parts: Vec<String> = self.workload.iter().filter(is_part).cloned().collect();
-                self.workload.is_empty()
-                    || parts.iter().any(|part| workload.name.contains(part.as_str()))
-            }
+        let is_meant = |workload: &&Workload| match self.only() {
+            Some(Only::Rules) => workload.name == RULES_WORKLOAD,
+            Some(Only::Delays) => workload.name == DELAYS_WORKLOAD,
+            None => self.wants_workload(workload.name),
         };
         WORKLOADS.iter().filter(is_meant).copied().collect()
     }
 
+    /// A whole name means itself, whatever begins with it.
+    fn wants_workload(&self, name: &str) -> bool {
+        let is_whole = |part: &str| WORKLOADS.iter().any(|one| one.name == part);
+        let is_meant =
+            |part: &String| part == name || (!is_whole(part) && name.contains(part.as_str()));
+        self.workload.is_empty() || self.workload.iter().any(is_meant)
+    }
+
     fn places(&self) -> Vec<Place> {
-        let is_meant = |place: &Place| match self.rules {
-            true => *place == Place::Tmpfs,
-            false => Self::wants(&self.place, place.name()),
+        let is_meant = |place: &Place| match self.only() {
+            Some(_) => *place == Place::Tmpfs,
+            None => Self::wants(&self.place, place.name()),
         };
         Place::ALL.into_iter().filter(is_meant).collect()
     }
@@ -242,7 +266,7 @@ fn contest(options: &Options, place: Place, workload: Workload, image: &Path, ro
                 }
             }
         }
-        if !options.rules && Options::wants(&options.back_end, &limit.back_end) {
+        if options.only().is_none() && Options::wants(&options.back_end, &limit.back_end) {
             limit.samples.extend(straight(workload, image, place, options.times()));
         }
     }

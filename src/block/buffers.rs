@@ -12,6 +12,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use vm_memory::VolatileSlice;
 
 /// What keeps memory mapped.
@@ -27,9 +28,12 @@ pub trait MemoryOwner: Send + Sync {
 impl MemoryOwner for () {}
 impl MemoryOwner for vm_memory::MmapRegion {}
 
+/// Pieces of memory as the kernel takes them. So many take no memory of the allocator's.
+pub type IoVecs = SmallVec<[libc::iovec; 4]>;
+
 /// Pieces of memory, in order, and whatever keeps them mapped.
 pub struct Buffers {
-    iovecs: Vec<libc::iovec>,
+    iovecs: IoVecs,
     bytes: u64,
     owner: Arc<dyn MemoryOwner>,
 }
@@ -45,7 +49,7 @@ impl Buffers {
     /// Each iovec must describe readable and writable memory that stays mapped for as long as
     /// `owner` exists. It may be written by others at any time, but no Rust reference to it may.
     #[must_use]
-    pub unsafe fn new(iovecs: Vec<libc::iovec>, owner: Arc<dyn MemoryOwner>) -> Self {
+    pub unsafe fn new(iovecs: IoVecs, owner: Arc<dyn MemoryOwner>) -> Self {
         let bytes = iovecs.iter().map(|iovec| iovec.iov_len as u64).sum();
         Self { iovecs, bytes, owner }
     }
@@ -53,7 +57,7 @@ impl Buffers {
     /// No memory at all.
     #[must_use]
     pub fn empty() -> Self {
-        Self { iovecs: Vec::new(), bytes: 0, owner: Arc::new(()) }
+        Self { iovecs: IoVecs::new(), bytes: 0, owner: Arc::new(()) }
     }
 
     /// Total length in bytes.

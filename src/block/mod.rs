@@ -13,7 +13,7 @@ mod null;
 mod raw;
 mod waker;
 
-pub use buffers::{Buffers, MemoryOwner, OwnedMemory};
+pub use buffers::{Buffers, IoVecs, MemoryOwner, OwnedMemory};
 pub use fault_point::{
     FaultCounts, FaultObserver, FaultPoint, HeldCause, HeldReport, Keeper, Line, NotChanged,
     NotKept, OnError, Overview, Record, Released, Resume, Snapshot, TimedOut, Which,

@@ -4,6 +4,7 @@
 //! the bytes mean. Invariants: each descriptor is read exactly once; a malformed chain is an
 //! error, never a shorter chain; the walk is bounded whatever the guest writes.
 
+use smallvec::SmallVec;
 use virtio_bindings::virtio_ring::{VRING_DESC_F_INDIRECT, VRING_DESC_F_NEXT, VRING_DESC_F_WRITE};
 use vm_memory::{Bytes, GuestAddress};
 
@@ -31,11 +32,14 @@ pub(super) struct Piece {
     pub(super) bytes: u32,
 }
 
+/// Pieces in order. So many take no memory of the allocator's: header, status and a little data.
+pub(super) type PieceList = SmallVec<[Piece; 4]>;
+
 /// What a well-formed chain names: first what the device may read, then what it may write.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Chain {
-    pub(super) readable: Vec<Piece>,
-    pub(super) writable: Vec<Piece>,
+    pub(super) readable: PieceList,
+    pub(super) writable: PieceList,
 }
 
 /// Why a chain is not one.
@@ -206,8 +210,8 @@ mod tests {
         ]);
         let piece = |addr, bytes| Piece { addr, bytes };
         let expected = Chain {
-            readable: vec![piece(0x1000, 16)],
-            writable: vec![piece(0x2000, 512), piece(0x3000, 1)],
+            readable: smallvec::smallvec![piece(0x1000, 16)],
+            writable: smallvec::smallvec![piece(0x2000, 512), piece(0x3000, 1)],
         };
         assert_eq!(chain, Ok(expected));
     }

@@ -16,11 +16,11 @@ use virtio_bindings::virtio_blk::{
 };
 use vm_memory::{Bytes, GuestAddress, GuestMemory as _, Permissions};
 
-use super::chain::{Chain, Piece};
+use super::chain::{Chain, Piece, PieceList};
 use super::config::{DISCARD_SECTORS_MAX, DISCARD_SEGMENTS_MAX, has};
 use super::disk::{Disk, SERIAL_BYTES};
 use super::memory::{GuestMemory, mark_dirty};
-use crate::block::{Buffers, MemoryOwner, OpKind};
+use crate::block::{Buffers, IoVecs, MemoryOwner, OpKind};
 use crate::errno::Errno;
 use crate::fault::IoType;
 
@@ -96,7 +96,7 @@ pub(super) struct Request {
     head: u16,
     memory: Arc<GuestMemory>,
     /// Everything writable, the status byte last. Never empty.
-    writable: Vec<Piece>,
+    writable: PieceList,
     /// Writable bytes before the status byte.
     data_bytes: u32,
     /// Bytes of those that are written if all goes well.
@@ -205,7 +205,7 @@ fn plan(
 fn plan_read(disk: &Disk, request: &mut Request, header: Header) -> Result<OpKind, Outcome> {
     let bytes = u64::from(request.data_bytes);
     let offset_bytes = request.range(disk, IoType::Read, header.sector, bytes)?;
-    let into = buffers(&request.memory, &request.data(), Permissions::Write)?;
+    let into = buffers(&request.memory, request.data(), Permissions::Write)?;
     request.filled_bytes = request.data_bytes;
     Ok(OpKind::Read { offset_bytes, into })
 }
@@ -220,7 +220,7 @@ fn plan_write(
     let data = readable.rest();
     let bytes = data.iter().map(|piece| u64::from(piece.bytes)).sum();
     let offset_bytes = request.range(disk, IoType::Write, header.sector, bytes)?;
-    let from = buffers(&request.memory, &data, Permissions::Read)?;
+    let from = buffers(&request.memory, data.into_iter(), Permissions::Read)?;
     Ok(OpKind::Write { offset_bytes, from, fua: terms.fua() })
 }
 
@@ -333,17 +333,14 @@ impl Request {
     }
 
     /// The writable pieces without the status byte.
-    fn data(&self) -> Vec<Piece> {
+    fn data(&self) -> impl Iterator<Item = Piece> {
         let mut left = self.data_bytes;
-        let mut data = Vec::with_capacity(self.writable.len());
-        for piece in &self.writable {
+        let data = self.writable.iter().map(move |piece| {
             let bytes = piece.bytes.min(left);
-            if bytes > 0 {
-                data.push(Piece { addr: piece.addr, bytes });
-            }
             left -= bytes;
-        }
-        data
+            Piece { addr: piece.addr, bytes }
+        });
+        data.filter(|piece| piece.bytes > 0)
     }
 
     /// The ring entry it came from.
@@ -396,10 +393,10 @@ impl Request {
 /// Host memory behind pieces of guest memory.
 fn buffers(
     memory: &Arc<GuestMemory>,
-    pieces: &[Piece],
+    pieces: impl Iterator<Item = Piece>,
     access: Permissions,
 ) -> Result<Buffers, Outcome> {
-    let mut iovecs = Vec::with_capacity(pieces.len());
+    let mut iovecs = IoVecs::new();
     for piece in pieces {
         let slices = memory
             .get_slices(GuestAddress(piece.addr), piece.bytes as usize, access)
@@ -464,8 +461,8 @@ impl<'a> Pieces<'a> {
     }
 
     /// What has not been read.
-    fn rest(self) -> Vec<Piece> {
-        let mut rest = self.pieces.to_vec();
+    fn rest(self) -> PieceList {
+        let mut rest = PieceList::from_slice(self.pieces);
         if let Some(first) = rest.first_mut() {
             first.addr = first.addr.wrapping_add(u64::from(self.consumed));
             first.bytes -= self.consumed;

@@ -77,23 +77,19 @@ const NEEDED: [u8; 5] = [
 
 /// A ring that does nothing else than it is needed for. No filter on system calls sees what a ring is
 /// asked for, and a ring could open files and sockets.
-fn restricted_ring(is_deferred: bool) -> io::Result<IoUring> {
-    let mut builder = IoUring::builder();
-    builder.setup_clamp().setup_r_disabled().dontfork();
-    if is_deferred {
-        builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
-    }
-    let ring = builder.build(ENTRIES)?;
+fn restricted_ring() -> io::Result<IoUring> {
+    let ring = IoUring::builder().setup_clamp().setup_r_disabled().dontfork().build(ENTRIES)?;
     ring.submitter().register_restrictions(&mut NEEDED.map(register::Restriction::sqe_op))?;
     ring.submitter().register_enable_rings()?;
     Ok(ring)
 }
 
-/// A ring: a restricted one where the kernel has those (since Linux 5.10), and one that works only when
-/// it is asked to (since 6.1). Others interrupt the worker for each completion, in the middle of
-/// whatever it does, which ends its sleep early (`EINTR`) and makes it look twice.
+/// A ring: a restricted one where the kernel has those (since Linux 5.10).
+///
+/// Not one that defers its work until it is asked (`IORING_SETUP_DEFER_TASKRUN`): an `epoll` that watches
+/// such a ring is not woken by what is deferred (seen with Linux 6.18).
 fn ring() -> io::Result<IoUring> {
-    restricted_ring(true).or_else(|_| restricted_ring(false)).or_else(|error| {
+    restricted_ring().or_else(|error| {
         log::info!("io_uring cannot be restricted here ({error})");
         IoUring::builder().setup_clamp().dontfork().build(ENTRIES)
     })
@@ -216,10 +212,6 @@ impl UringChannel {
 
     /// Take every completion. True if there was one.
     fn reap(&mut self) -> bool {
-        if self.ring.submission().taskrun() {
-            // Only this makes completions of what has ended meanwhile.
-            let _ = self.ring.submit();
-        }
         let mut results = std::mem::take(&mut self.results);
         results.extend(self.ring.completion().map(|entry| (entry.user_data(), entry.result())));
         let any = !results.is_empty();
@@ -302,7 +294,7 @@ impl Channel for UringChannel {
     }
 
     fn has_ended(&mut self) -> bool {
-        !self.ring.completion().is_empty() || self.ring.submission().taskrun()
+        !self.ring.completion().is_empty()
     }
 
     fn wake_fds(&self) -> Vec<BorrowedFd<'_>> {
@@ -365,7 +357,7 @@ mod tests {
     #[test]
     fn a_ring_opens_no_file() {
         check().unwrap();
-        let mut ring = restricted_ring(true).unwrap();
+        let mut ring = restricted_ring().unwrap();
         let mut ask = |entry: squeue::Entry| {
             // SAFETY: what the entry points to is static.
             unsafe { ring.submission().push(&entry).unwrap() };
