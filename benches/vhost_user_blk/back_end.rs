@@ -148,7 +148,10 @@ pub fn with_all_rules() -> Vec<BackEnd> {
     let file = "--blk-file {image}";
     let armed = format!("{file} --blkdebug-config {{config}}");
     let mut all = vec![ours("blkfaultd", file)];
-    all.push(with_rules(ours("blkfaultd, 1 native rule", file), Rules::Native(1)));
+    for count in [1, 100, 10_000] {
+        let name = format!("blkfaultd, {count} native rules");
+        all.push(with_rules(ours(&name, file), Rules::Native(count)));
+    }
     for count in [1, 100, 10_000] {
         let name = format!("blkfaultd, {count} rules");
         all.push(with_rules(ours(&name, &armed), Rules::Blkdebug(count)));
@@ -298,5 +301,8 @@ fn add_rules(monitor: &Path, rules: impl Iterator<Item = Value>) {
     let mut operator = Operator::connect(monitor);
     let actions: Vec<Value> =
         rules.map(|rule| json!({ "type": "rule-add", "rule": rule })).collect();
-    operator.must("block-fault-transaction", json!({ "id": "disk0", "actions": actions }));
+    // One command has a limit.
+    for actions in actions.chunks(500) {
+        operator.must("block-fault-transaction", json!({ "id": "disk0", "actions": actions }));
+    }
 }

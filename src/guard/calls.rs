@@ -99,7 +99,6 @@ const COMMON: &[Allowed] = table! {
     SYS_preadv Always, "image data where io_uring is not used";
     SYS_pwritev Always, "image data where io_uring is not used";
     SYS_preadv2 Always, "image data that is in memory";
-    SYS_pwritev2 Always, "image data that goes to memory";
     SYS_fdatasync Always, "flushes where io_uring is not used";
     SYS_fsync Always, "durable files and directories of state";
     SYS_fallocate Always, "discards and zeroes where io_uring is not used; the probe for both";

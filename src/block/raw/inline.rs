@@ -24,8 +24,6 @@ pub(super) struct Source {
     kind: Kind,
     /// The kernel can be asked to read only what is in memory.
     reads_at_once: AtomicBool,
-    /// The same of writes.
-    writes_at_once: AtomicBool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,11 +53,7 @@ impl Source {
             (CacheMode::Buffered, Err(_)) => Kind::Cached,
         };
         let at_once = kind != Kind::Device;
-        Self {
-            kind,
-            reads_at_once: AtomicBool::new(at_once),
-            writes_at_once: AtomicBool::new(at_once),
-        }
+        Self { kind, reads_at_once: AtomicBool::new(at_once) }
     }
 }
 
@@ -87,8 +81,8 @@ pub(super) fn carry_out(
         }
         (Call::Read { .. }, _) if company == Company::Some => None,
         (Call::Read { .. }, Kind::Cached) => at_once(&source.reads_at_once, fd, call),
-        (Call::Write { .. }, Kind::Cached) => at_once(&source.writes_at_once, fd, call),
-        (Call::Datasync, _) => None,
+        // The kernel waits here for a file system that is frozen, whatever it is told (`file_start_write`).
+        (Call::Write { .. } | Call::Datasync, Kind::Cached) => None,
     }
 }
 
@@ -122,14 +116,11 @@ fn ask(fd: i32, call: &Call<'_>, flags: i32) -> Result<u32, Errno> {
             Call::Read { pieces, offset_bytes } if flags == 0 => {
                 libc::preadv64(fd, pieces.as_ptr(), count(pieces)?, offset(offset_bytes)?)
             }
-            Call::Write { pieces, offset_bytes } if flags == 0 => {
+            Call::Write { pieces, offset_bytes } => {
                 libc::pwritev64(fd, pieces.as_ptr(), count(pieces)?, offset(offset_bytes)?)
             }
             Call::Read { pieces, offset_bytes } => {
                 libc::preadv64v2(fd, pieces.as_ptr(), count(pieces)?, offset(offset_bytes)?, flags)
-            }
-            Call::Write { pieces, offset_bytes } => {
-                libc::pwritev64v2(fd, pieces.as_ptr(), count(pieces)?, offset(offset_bytes)?, flags)
             }
             Call::Datasync => libc::fdatasync(fd) as isize,
             Call::Allocate { mode, offset_bytes, bytes } => {

@@ -2,7 +2,8 @@
 //!
 //! Knows: io_uring; the only module that does. Must not know: what a task is for. Invariants: at
 //! most as many calls are in the kernel as the completion queue holds, so no completion is lost;
-//! what a call points to lives until its completion was taken, even when the channel is dropped.
+//! what a call points to lives, and stays where it is, until its completion was taken, even when the
+//! channel is dropped.
 
 use std::collections::VecDeque;
 use std::io;
@@ -99,7 +100,9 @@ fn ring() -> io::Result<IoUring> {
 pub(super) struct UringChannel {
     ring: IoUring,
     current: Arc<Current>,
-    slots: Vec<Option<Task>>,
+    /// Each at a place of its own: what the kernel is given points into it, while more are added.
+    #[allow(clippy::vec_box, reason = "a task must stay where it is")]
+    slots: Vec<Box<Option<Task>>>,
     free: Vec<usize>,
     /// Slots that wait for room in the kernel.
     backlog: VecDeque<usize>,
@@ -143,10 +146,10 @@ impl UringChannel {
 
     fn place(&mut self, task: Task) -> usize {
         if let Some(slot) = self.free.pop() {
-            self.slots[slot] = Some(task);
+            *self.slots[slot] = Some(task);
             return slot;
         }
-        self.slots.push(Some(task));
+        self.slots.push(Box::new(Some(task)));
         self.slots.len() - 1
     }
 
@@ -155,14 +158,14 @@ impl UringChannel {
         if self.in_kernel >= self.in_kernel_max() {
             return self.backlog.push_back(slot);
         }
-        let Some(task) = &mut self.slots[slot] else { return };
+        let Some(task) = self.slots[slot].as_mut() else { return };
         let (image, ticket) = (task.image().clone(), task.ticket);
         let entry = loop {
             match task.next(Some(&self.waker)) {
                 Next::Wait => return self.parked.push(slot),
                 Next::Ended(result) => {
                     self.ended.push(Completion { ticket, result });
-                    self.slots[slot] = None;
+                    *self.slots[slot] = None;
                     return self.free.push(slot);
                 }
                 Next::Call(call) => {
@@ -224,7 +227,7 @@ impl UringChannel {
             }
             self.in_kernel -= 1;
             let Ok(slot) = usize::try_from(user_data) else { continue };
-            if let Some(task) = &mut self.slots[slot] {
+            if let Some(task) = self.slots[slot].as_mut() {
                 task.advance(outcome(result));
             }
             self.drive(slot, Company::Some);
@@ -307,7 +310,7 @@ impl Drop for UringChannel {
     /// Waits for what is in the kernel; what is not there yet is never started.
     fn drop(&mut self) {
         for slot in std::mem::take(&mut self.parked).into_iter().chain(self.backlog.drain(..)) {
-            self.slots[slot] = None;
+            *self.slots[slot] = None;
         }
         while self.in_kernel > 0 {
             if let Err(error) = self.ring.submit_and_wait(1)
@@ -320,7 +323,7 @@ impl Drop for UringChannel {
             for (user_data, result) in results {
                 let slot =
                     usize::try_from(user_data).ok().and_then(|slot| self.slots.get_mut(slot));
-                if let Some(mut task) = slot.and_then(Option::take) {
+                if let Some(mut task) = slot.and_then(|slot| slot.take()) {
                     self.in_kernel -= 1;
                     task.advance(outcome(result));
                 }
