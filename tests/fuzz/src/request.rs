@@ -157,7 +157,7 @@ impl Scene {
             writeback: case.chose_writeback,
             held_on_stop: HeldOnStop::Fail,
             remembers_faults: false,
-        poll: blkfault::export::PollShare::percent(0).expect("a share"),
+            poll: blkfault::export::PollShare::percent(0).expect("a share"),
         };
         let disk = Disk::new(options, image.clone(), Arc::new(Nobody));
         let channel = image.channel().expect("a channel");
