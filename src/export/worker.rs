@@ -35,8 +35,9 @@ use crate::block::{Channel, Completion, Op, OpKind, Ticket};
 use crate::errno::Errno;
 
 /// How many bytes are asked of the image between two looks at what else there is to do. An image
-/// may do all of it at once.
-const ROUND_BYTES: u64 = 16 << 20;
+/// may do all of it at once, and the guest sleeps until the first of it is answered: with 16 MiB, 128 KiB
+/// reads of a file in memory, eight deep, were a quarter slower.
+const ROUND_BYTES: u64 = 256 << 10;
 /// How long until another look whether late workers have left the image.
 const LATE_WAIT: Duration = Duration::from_millis(20);
 
