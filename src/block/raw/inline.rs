@@ -2,8 +2,8 @@
 //!
 //! Knows: which calls those are, and how the kernel is asked not to wait. Must not know: who carries
 //! the others out. Invariants: nothing that is carried out here waits for a device, a server or a file
-//! system that is frozen, because a worker that waits there hears of nothing; a result told here is the
-//! call's only one, so nothing is asked for twice.
+//! system that is frozen, because a worker that waits there hears of nothing, but for the host's swap, as
+//! with any memory; a result told here is the call's only one, so nothing is asked for twice.
 //!
 //! For data in memory a plain call is several times as cheap as io_uring, which gives what it cannot
 //! do without waiting to another thread, among it every call on tmpfs. It does so with every write to
@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::options::CacheMode;
+use super::options::{CacheMode, ImageKind};
 use super::task::Call;
 use crate::errno::Errno;
 
@@ -41,19 +41,24 @@ const IN_MEMORY: [u32; 3] = [0x0102_1994, 0x8584_58f6, 0x9584_58f6];
 
 impl Source {
     /// What the host says of an open file.
-    pub(super) fn of(file: &File, cache: CacheMode) -> Self {
-        let kind = match (cache, rustix::fs::fstatfs(file)) {
-            (CacheMode::Direct, _) => Kind::Device,
-            (CacheMode::Buffered, Ok(system)) => {
-                // The C library's field is wider on some architectures; the numbers have 32 bits.
-                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-                let magic = system.f_type as u32;
-                if IN_MEMORY.contains(&magic) { Kind::Memory } else { Kind::Cached }
-            }
-            (CacheMode::Buffered, Err(_)) => Kind::Cached,
-        };
-        let at_once = kind != Kind::Device;
-        Self { kind, reads_at_once: AtomicBool::new(at_once) }
+    pub(super) fn of(file: &File, image: ImageKind, cache: CacheMode) -> Self {
+        // The C library's field is wider on some architectures; the numbers have 32 bits.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let magic = rustix::fs::fstatfs(file).ok().map(|system| system.f_type as u32);
+        let kind = Kind::of(image, cache, magic);
+        Self { kind, reads_at_once: AtomicBool::new(kind != Kind::Device) }
+    }
+}
+
+impl Kind {
+    /// A block device's file system is that of its name, which is in memory.
+    fn of(image: ImageKind, cache: CacheMode, magic: Option<u32>) -> Self {
+        let is_in_memory = magic.is_some_and(|magic| IN_MEMORY.contains(&magic));
+        match (cache, image) {
+            (CacheMode::Direct, _) => Self::Device,
+            (CacheMode::Buffered, ImageKind::File) if is_in_memory => Self::Memory,
+            (CacheMode::Buffered, _) => Self::Cached,
+        }
     }
 }
 
@@ -135,6 +140,13 @@ fn ask(fd: i32, call: &Call<'_>, flags: i32) -> Result<u32, Errno> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_block_device_is_no_memory_though_its_name_lies_there() {
+        let of = |image| Kind::of(image, CacheMode::Buffered, Some(IN_MEMORY[0]));
+        assert_eq!(of(ImageKind::File), Kind::Memory);
+        assert_eq!(of(ImageKind::HostDevice), Kind::Cached);
+    }
+
     fn piece(bytes: &mut [u8]) -> [libc::iovec; 1] {
         [libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() }]
     }
@@ -144,7 +156,7 @@ mod tests {
         use std::os::fd::AsRawFd;
         let file = tempfile::tempfile().unwrap();
         file.set_len(4096).unwrap();
-        let source = Source::of(&file, CacheMode::Direct);
+        let source = Source::of(&file, ImageKind::File, CacheMode::Direct);
         let mut memory = [0; 512];
         let pieces = piece(&mut memory);
         let calls = [
@@ -165,7 +177,7 @@ mod tests {
         let memfd = rustix::fs::memfd_create("image", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
         let file = File::from(memfd);
         file.set_len(4096).unwrap();
-        let source = Source::of(&file, CacheMode::Buffered);
+        let source = Source::of(&file, ImageKind::File, CacheMode::Buffered);
         assert_eq!(source.kind, Kind::Memory);
         let ask = |call: &Call<'_>| carry_out(&source, Company::Some, file.as_raw_fd(), call);
         let (mut data, mut read) = ([7; 512], [0; 512]);

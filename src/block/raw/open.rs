@@ -103,7 +103,7 @@ impl Opened {
             can_punch: AtomicBool::new(can_punch),
             can_zero_range: AtomicBool::new(true),
             flushes: FlushGate::default(),
-            source: Source::of(&file, options.cache),
+            source: Source::of(&file, kind, options.cache),
             file,
             options,
             kind,
