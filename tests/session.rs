@@ -305,6 +305,7 @@ fn what_makes_no_sense_is_refused_and_changes_nothing() {
         ("block-export-add", export("e", json!({"num-queues": 70000})), "num-queues"),
         ("block-export-add", export("e", json!({"logical-block-size": 513})), "power of two"),
         ("block-export-add", export("e", json!({"serial": ""})), "'serial'"),
+        ("block-export-add", export("e", json!({"poll": 101})), "'poll' expects 0 to 100"),
         (
             "block-export-add",
             export("e", json!({"addr": {"type": "fd", "str": "x"}})),
