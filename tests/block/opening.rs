@@ -2,6 +2,7 @@
 
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use blkfault::block::{Aio, CacheMode, ImageKind, Node, RawImage, RawOptions};
 use blkfault::errno::Errno;
@@ -58,6 +59,27 @@ fn a_size_that_does_not_fit_is_refused_with_what_would() {
         assert!(told.contains("is not 512, 1024, 2048 or 4096"), "{told}");
     }
     RawImage::open(at(&small)).unwrap();
+}
+
+/// A child has copies of every descriptor until it executes something.
+#[test]
+fn an_image_that_was_refused_is_free_at_once_while_children_are_started() {
+    let directory = scratch();
+    let small = sparse(&directory.path().join("small.img"), 512 * 9);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                run(&["true"]).unwrap();
+            }
+        });
+        let locked = (0..1000).find(|_| {
+            refusal(RawOptions { block_bytes: 4096, ..at(&small) });
+            RawImage::open(at(&small)).is_err()
+        });
+        done.store(true, Ordering::Relaxed);
+        assert_eq!(locked, None, "the round whose image stayed locked");
+    });
 }
 
 #[test]

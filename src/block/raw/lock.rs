@@ -58,6 +58,37 @@ impl Claim {
     }
 }
 
+/// A file with its claim, which ends with it.
+///
+/// Closing alone would not do: a process that forks meanwhile has copies of the descriptor until
+/// its child executes something else, and the lock lasts as long as any of them.
+#[derive(Debug)]
+pub(super) struct Claimed {
+    file: File,
+    claim: Claim,
+}
+
+impl Claimed {
+    /// Take over a file that has the locks of `claim`.
+    pub(super) fn new(file: File, claim: Claim) -> Self {
+        Self { file, claim }
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    pub(super) fn claim(&self) -> Claim {
+        self.claim
+    }
+}
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        release(&self.file, self.claim);
+    }
+}
+
 /// Why a claim was not granted.
 #[derive(Debug)]
 pub(super) enum LockError {
@@ -174,22 +205,24 @@ mod tests {
             matches!(refused, LockError::Conflict { permission: "write", shared: false }),
             "{refused:?}"
         );
-        drop(first);
+        release(&first, writer);
         acquire(&second, writer).unwrap();
     }
 
     #[test]
     fn readers_share_and_bar_a_writer() {
         let (first, second, named) = two_descriptions();
-        acquire(&first, Claim::new(true)).unwrap();
-        acquire(&second, Claim::new(true)).unwrap();
+        let reader = Claim::new(true);
+        acquire(&first, reader).unwrap();
+        acquire(&second, reader).unwrap();
         let third = named.reopen().unwrap();
         let refused = acquire(&third, Claim::new(false)).unwrap_err();
         assert!(
             matches!(refused, LockError::Conflict { permission: "write", shared: false }),
             "{refused:?}"
         );
-        drop((first, second));
+        release(&first, reader);
+        release(&second, reader);
         acquire(&third, Claim::new(false)).unwrap();
     }
 

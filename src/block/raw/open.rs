@@ -1,8 +1,8 @@
 //! One open file description, and everything that is true of it alone.
 //!
 //! Knows: how to open, check and lock an image. Must not know: requests. Invariant: the lock is
-//! given up when the last request that uses the description has ended, and not by a copy of it
-//! that a child of this process has for a moment.
+//! given up when the last request that uses the description has ended, or when the image is
+//! refused, and not by a copy of it that a child of this process has for a moment.
 
 use std::fs::{File, FileType, OpenOptions};
 use std::io;
@@ -18,7 +18,7 @@ use rustix::fs::OFlags;
 use super::budget::Budget;
 use super::extent::{Extent, Identity};
 use super::inline::Source;
-use super::lock::{self, Claim, LockError};
+use super::lock::{self, Claim, Claimed, LockError};
 use super::options::{CacheMode, ImageKind, Locking, OpenError, RawOptions};
 use super::probe::{self, Alignment};
 use super::turns::{FlushGate, Turns};
@@ -32,7 +32,8 @@ const BOUNCE_BYTES_MAX: u64 = 16 << 20;
 /// An open image.
 #[derive(Debug)]
 pub(super) struct Opened {
-    file: File,
+    /// The description, with its lock.
+    claimed: Claimed,
     /// As the operator asked.
     pub(super) options: RawOptions,
     /// What it turned out to be.
@@ -56,15 +57,6 @@ pub(super) struct Opened {
     pub(super) bounces: Arc<Budget>,
     /// Where flushes wait for each other.
     pub(super) flushes: FlushGate,
-    claim: Claim,
-}
-
-/// A process that forks meanwhile has copies of the descriptor until its child executes something
-/// else, so closing alone may leave the lock for a while.
-impl Drop for Opened {
-    fn drop(&mut self) {
-        lock::release(&self.file, self.claim);
-    }
 }
 
 impl Opened {
@@ -76,21 +68,22 @@ impl Opened {
         }
         let host = |source| OpenError::Host { path: options.path.clone(), source };
         let (file, kind) = open_file(&options)?;
-        let claim = claim(&file, &options, before)?;
-        let size_bytes = probe::size_bytes(&file).map_err(host)?;
+        let claimed = claim(file, &options, before)?;
+        let file = claimed.file();
+        let size_bytes = probe::size_bytes(file).map_err(host)?;
         let alignment = match options.cache {
             CacheMode::Buffered => Alignment::NONE,
-            CacheMode::Direct => probe::direct_alignment(&file, kind)
+            CacheMode::Direct => probe::direct_alignment(file, kind)
                 .map_err(|source| OpenError::NoDirect { path: options.path.clone(), source })?,
         };
         check_size(&options, size_bytes, alignment)?;
         let allocation_bytes = match kind {
             ImageKind::File => 1,
-            ImageKind::HostDevice => rustix::fs::ioctl_blksszget(&file).unwrap_or(SECTOR_BYTES),
+            ImageKind::HostDevice => rustix::fs::ioctl_blksszget(file).unwrap_or(SECTOR_BYTES),
         };
-        let physical = probe::physical_block_bytes(&file, kind);
-        let can_punch = !options.read_only && probe::can_punch(&file, kind, size_bytes);
-        let identity = Identity::of(&file);
+        let physical = probe::physical_block_bytes(file, kind);
+        let can_punch = !options.read_only && probe::can_punch(file, kind, size_bytes);
+        let identity = Identity::of(file);
         let earlier = before.map(Self::extents).unwrap_or_default();
         let extent = match earlier.iter().find(|extent| extent.is_of(identity)) {
             Some(extent) => extent.clone(),
@@ -103,14 +96,13 @@ impl Opened {
             can_punch: AtomicBool::new(can_punch),
             can_zero_range: AtomicBool::new(true),
             flushes: FlushGate::default(),
-            source: Source::of(&file, kind, options.cache),
-            file,
+            source: Source::of(file, kind, options.cache),
+            claimed,
             options,
             kind,
             alignment,
             allocation_bytes,
             bounces: Arc::new(Budget::new(BOUNCE_BYTES_MAX)),
-            claim,
         })
     }
 
@@ -125,7 +117,7 @@ impl Opened {
     /// A part of a unit at the end, which nobody can have asked for here, is left out.
     pub(super) fn refresh_size(&self) {
         let path = self.options.path.display();
-        match probe::size_bytes(&self.file) {
+        match probe::size_bytes(self.file()) {
             Ok(size_bytes) => {
                 let rest = size_bytes % u64::from(self.size_unit_bytes());
                 if rest > 0 {
@@ -150,11 +142,11 @@ impl Opened {
     }
 
     pub(super) fn file(&self) -> &File {
-        &self.file
+        self.claimed.file()
     }
 
     pub(super) fn raw_fd(&self) -> i32 {
-        self.file.as_raw_fd()
+        self.file().as_raw_fd()
     }
 
     pub(super) fn size_bytes(&self) -> u64 {
@@ -285,17 +277,17 @@ fn kind_of(found: FileType, options: &RawOptions) -> Result<ImageKind, OpenError
 }
 
 /// Lock the description as the options want.
-fn claim(file: &File, options: &RawOptions, before: Option<&Opened>) -> Result<Claim, OpenError> {
+fn claim(file: File, options: &RawOptions, before: Option<&Opened>) -> Result<Claimed, OpenError> {
     if options.locking == Locking::Off {
-        return Ok(Claim::NONE);
+        return Ok(Claimed::new(file, Claim::NONE));
     }
     let claim = Claim::new(options.read_only);
     let path = options.path.as_path();
-    match lock_in_time(file, claim, before, options) {
-        Ok(()) => Ok(claim),
+    match lock_in_time(&file, claim, before, options) {
+        Ok(()) => Ok(Claimed::new(file, claim)),
         Err(LockError::Unsupported(error)) if options.locking == Locking::Auto => {
             log::warn!("image '{}' is not locked: the host cannot ({error})", path.display());
-            Ok(Claim::NONE)
+            Ok(Claimed::new(file, Claim::NONE))
         }
         Err(error) => Err(locked(path, error)),
     }
@@ -328,18 +320,18 @@ fn lock_against_others(
     claim: Claim,
     before: Option<&Opened>,
 ) -> Result<(), LockError> {
-    let Some(before) = before.filter(|before| is_same(file, &before.file)) else {
+    let Some(before) = before.filter(|before| is_same(file, before.file())) else {
         return lock::acquire(file, claim);
     };
     lock::apply(file, claim)?;
-    if claim.is_within(before.claim) {
+    if claim.is_within(before.claimed.claim()) {
         return Ok(());
     }
     // The new claim is in place, so that the old one can step aside while others are looked for,
     // and comes back, because the new image may yet be dropped.
-    lock::release(&before.file, before.claim);
+    lock::release(before.file(), before.claimed.claim());
     let checked = lock::check(file, claim);
-    if let Err(error) = lock::apply(&before.file, before.claim) {
+    if let Err(error) = lock::apply(before.file(), before.claimed.claim()) {
         log::error!("image '{}' lost its lock: {error:?}", before.options.path.display());
     }
     checked.inspect_err(|_| lock::release(file, claim))
