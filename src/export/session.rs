@@ -23,7 +23,7 @@ use vhost::vhost_user::{
 use virtio_bindings::virtio_blk::{VIRTIO_BLK_F_CONFIG_WCE, VIRTIO_BLK_F_FLUSH};
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 
-use super::bell::{check, duplicate, let_writers_go};
+use super::bell::{check, duplicate};
 use super::config::{WRITEBACK_OFFSET, config_space, features, has, read_config};
 use super::control::{Change, End, Worker};
 use super::dirty::DirtyLog;
@@ -50,10 +50,9 @@ struct Vring {
 }
 
 impl Vring {
-    /// A worker that does not end may be waiting in a write to a descriptor that the front end filled
-    /// and made blocking again. Let it go, or it would be there for the next front end too.
-    fn let_worker_go(&self) {
-        [&self.call, &self.err].into_iter().flatten().for_each(let_writers_go);
+    /// What a worker may wait to write to, for good if the front end wants it.
+    fn bells(&self) -> impl Iterator<Item = File> {
+        [&self.call, &self.err].into_iter().flatten().filter_map(|bell| bell.try_clone().ok())
     }
 }
 
@@ -186,14 +185,13 @@ impl Session {
     fn stop(&mut self, index: u32) -> Result<()> {
         let now = Instant::now();
         let patience = Patience::to_drain(now, self.stuck_since);
+        let disk = self.disk.clone();
         let vring = self.vring(index)?;
         let Some(worker) = vring.worker.take() else {
             return Ok(());
         };
         let stopped = worker.stop(End::Drain, patience);
-        if stopped.is_err() {
-            vring.let_worker_go();
-        }
+        let stopped = stopped.inspect_err(|_| disk.late.may_wait_for(vring.bells()));
         let stopped = stopped.map_err(Error::ReqHandlerError)?;
         vring.next_avail = stopped.next_avail;
         if stopped.is_stuck {
@@ -213,7 +211,7 @@ impl Session {
             let ended = vring.worker.take().map(|worker| worker.ended(patience));
             if let Some(Err(error)) = ended {
                 log::error!("disk {}: {error}", self.disk.options.id);
-                vring.let_worker_go();
+                self.disk.late.may_wait_for(vring.bells());
             }
         }
     }

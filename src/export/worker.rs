@@ -243,7 +243,10 @@ impl Loop {
 
     /// Take requests that are available, up to [`ROUND_BYTES`]. True if there was one.
     fn fetch(&mut self) -> bool {
-        self.late.retain(late::is_there);
+        if !self.late.is_empty() {
+            self.disk.late.let_go();
+            self.late.retain(late::is_there);
+        }
         if !self.may_fetch() {
             return false;
         }

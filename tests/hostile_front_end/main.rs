@@ -82,6 +82,7 @@ const CASES: &[Case] = &[
     case("B-21", "kick descriptors of all kinds", messages::kicks),
     case("B-22", "descriptors to call on that are full", rings::full_descriptors),
     case("B-22", "a descriptor to call on that makes callers wait", rings::waiting_descriptor),
+    case("B-22", "a descriptor to call on that is kept full", rings::descriptor_that_is_kept_full),
     case("B-23", "rings on and off under load", rings::enable_storm),
     case("B-24", "rings that stop with requests on their way", rings::stop_and_go),
     case("B-25", "rings that stop twice", rings::stop_twice),

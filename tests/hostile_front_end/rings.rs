@@ -131,6 +131,35 @@ pub(crate) fn full_descriptors(stage: &Stage) {
     }
 }
 
+/// Keeps an eventfd full and its writers waiting, whatever is done about it.
+fn spoil(event: &OwnedFd, enough: &AtomicBool) {
+    while !enough.load(Ordering::SeqCst) {
+        rustix::io::ioctl_fionbio(event, true).unwrap();
+        let _ = rustix::io::write(event, &(u64::MAX - 1).to_ne_bytes());
+        rustix::io::ioctl_fionbio(event, false).unwrap();
+    }
+}
+
+/// The front end has one thread for nothing but that, which outlives its session.
+pub(crate) fn descriptor_that_is_kept_full(stage: &Stage) {
+    let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+    let enough = AtomicBool::new(false);
+    let (front, mut queue) = with_queue(stage);
+    queue.set_interrupts(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| spoil(&event, &enough));
+        // Its worker calls at once, and may wait there for so long that it is not heard of any more.
+        let _ = front.wire.tell(Ask::SetVringCall, &words(&[0]), &[event.as_fd()]);
+        std::thread::sleep(Duration::from_millis(5));
+        drop((front, queue));
+        std::thread::sleep(Duration::from_millis(30));
+        enough.store(true, Ordering::SeqCst);
+    });
+    stage.wait_disconnected();
+    assert!(with_queue(stage).1.is_alive(), "the next is served");
+    stage.wait_disconnected();
+}
+
 /// The descriptor is full, and waits again although the back end said that it must not.
 pub(crate) fn waiting_descriptor(stage: &Stage) {
     for (ask, (what, _other_end, full)) in [Ask::SetVringCall, Ask::SetVringErr]
