@@ -24,7 +24,7 @@ fn nodes_and_disks_come_and_go() {
     assert!(listed.contains("\nmem    memory  64 KiB  rw    -      memory\n"), "{listed}");
     assert_eq!(node(&whole, "twin")["drv"], "raw");
     let add = "export add second --node twin --socket-path DIR/second.sock --writable --num-queues 2 \
-               --seed 7 --on-error hold --serial S1 --block-size 4096";
+               --seed 7 --on-error hold --held-on-stop keep --poll 0 --serial S1 --block-size 4096";
     whole.run(add).done();
     let info = whole.json("show second");
     assert_eq!((&info["seed"], &info["on-error"]), (&json!(7), &json!("hold")));
@@ -59,6 +59,8 @@ fn what_a_node_or_a_disk_cannot_be_is_refused() {
         ("node ad n", 2, "'add'"),
         ("export add d --node n", 2, "--socket-path <PATH>|--fd <N>"),
         ("export add d --node n --socket-path s", 1, "n"),
+        ("export add d --node disk0 --socket-path s --poll 101", 1, "poll"),
+        ("export add d --node disk0 --socket-path s --held-on-stop kep", 2, "'keep'"),
         ("export rm dsik0", 1, "dsik0"),
         ("reopn disk0", 2, "'reopen'"),
         ("reopen dsik0", 1, "did you mean 'disk0'?"),

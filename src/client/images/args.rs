@@ -138,7 +138,8 @@ pub(in crate::client) enum ExportVerb {
     #[command(after_help = "\
 Examples:
   blkfault export add disk1 --node node1 --socket-path /run/blkfault/disk1.sock --writable
-  blkfault export add disk2 --node node1 --socket-path /run/disk2.sock --num-queues 4 --seed 7")]
+  blkfault export add disk2 --node node1 --socket-path /run/disk2.sock --num-queues 4 --seed 7
+  blkfault export add disk3 --node node1 --socket-path /run/disk3.sock --poll 0 --held-on-stop keep")]
     Add(Box<ExportArgs>),
 
     /// Take a disk away, and wait until it is gone; its node stays
@@ -187,6 +188,14 @@ pub(in crate::client) struct ExportArgs {
     /// What becomes of requests that the image fails [default: report]
     #[arg(long, value_name = "POLICY")]
     pub(in crate::client) on_error: Option<Policy>,
+    /// What becomes of requests that a fault holds when the guest's queue stops: they fail, or are
+    /// held again when it starts [default: fail]
+    #[arg(long, value_name = "POLICY", value_parser = PossibleValuesParser::new(["fail", "keep"]))]
+    pub(in crate::client) held_on_stop: Option<String>,
+    /// How much of each queue's thread's time may go into looking for the next request instead of
+    /// sleeping until it comes, in percent from 0 to 100 [default: 50]
+    #[arg(long, value_name = "PERCENT")]
+    pub(in crate::client) poll: Option<u16>,
 }
 
 fn switch(text: &str) -> Result<bool, String> {

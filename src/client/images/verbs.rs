@@ -155,6 +155,8 @@ fn export_options(args: &ExportArgs) -> Value {
         ("serial", args.serial.as_deref().map(Value::from)),
         ("seed", args.seed.map(Value::from)),
         ("on-error", args.on_error.map(|policy| json!(policy.name()))),
+        ("held-on-stop", args.held_on_stop.as_deref().map(Value::from)),
+        ("poll", args.poll.map(Value::from)),
     ];
     for (member, value) in given {
         if let Some(value) = value {
