@@ -19,6 +19,7 @@ mod back_end;
 mod cost;
 mod load;
 mod plot;
+mod processors;
 mod report;
 mod straight;
 mod workload;
@@ -35,6 +36,7 @@ use clap::Parser;
 use back_end::{BackEnd, Place, Whose};
 use cost::Cost;
 use load::{Driver, Seen};
+use processors::{Places, Processors};
 use report::{Row, Sample};
 use workload::{WORKLOADS, Workload};
 
@@ -69,6 +71,10 @@ struct Options {
     /// where those belong.
     #[arg(long, value_name = "NAME=COMMAND", value_parser = back_end::peer)]
     peer: Vec<BackEnd>,
+    /// Which processors load and back end run on: any (as the scheduler likes), shared (the same
+    /// one), apart (the load on one, the back end on the others).
+    #[arg(long, value_name = "WHERE", default_value = "any", hide_possible_values = true)]
+    processors: Processors,
     /// What rules cost that hit nothing, and nothing else.
     #[arg(long)]
     rules: bool,
@@ -162,10 +168,11 @@ fn measure(
     back_end: &BackEnd,
     workload: Workload,
     image: &Path,
+    places: &Places,
     [warm_up, time]: [Duration; 2],
 ) -> Result<Sample, String> {
     let queue_size = workload.depth.next_power_of_two().max(128);
-    let mut running = back_end.start(image, workload.queues, queue_size)?;
+    let mut running = places.as_back_end(|| back_end.start(image, workload.queues, queue_size))?;
     let process_id = running.process_id();
     let (seen, cost) = load_all(&mut running, workload, warm_up, time);
     let seconds = seen.elapsed.as_secs_f64();
@@ -224,15 +231,25 @@ fn straight(
 ) -> Option<Sample> {
     let flags = if place == Place::Direct { libc::O_DIRECT } else { 0 };
     let file = File::options().read(true).write(true).custom_flags(flags).open(image);
-    let (operations, elapsed) =
-        straight::run(&file.expect("the image"), workload, USED_BYTES, times)?;
-    let iops = operations as f64 / elapsed.as_secs_f64();
-    let bytes_per_second = iops * f64::from(workload.block_bytes);
-    Some(Sample { iops, bytes_per_second, ..Sample::default() })
+    let done = straight::run(&file.expect("the image"), workload, USED_BYTES, times)?;
+    let iops = done.operations as f64 / done.elapsed.as_secs_f64();
+    Some(Sample {
+        iops,
+        bytes_per_second: iops * f64::from(workload.block_bytes),
+        cpu_us: done.cost.cpu.as_secs_f64() * 1e6 / done.operations as f64,
+        switches: done.cost.switches as f64 / done.operations as f64,
+        ..Sample::default()
+    })
 }
 
 /// A contest: everybody under one workload in one place.
-fn contest(options: &Options, place: Place, workload: Workload, image: &Path, rows: &mut Vec<Row>) {
+fn contest(
+    options: &Options,
+    places: &Places,
+    (place, workload): (Place, Workload),
+    image: &Path,
+    rows: &mut Vec<Row>,
+) {
     let entrants = options.entrants(place);
     let row = |name: &str, whose, is_special| Row {
         place,
@@ -258,7 +275,7 @@ fn contest(options: &Options, place: Place, workload: Workload, image: &Path, ro
                 options.rounds,
                 back_end.name
             ));
-            match measure(back_end, workload, image, options.times()) {
+            match measure(back_end, workload, image, places, options.times()) {
                 Ok(sample) => row.samples.push(sample),
                 Err(why) => {
                     *left_out = true;
@@ -289,9 +306,17 @@ fn progress(what: &str) {
 fn main() {
     let options = Options::parse();
     println!(
-        "{} runs of {} s of each, in turns; medians; CPU is the back end's, all threads, for an operation",
-        options.rounds, options.seconds
+        "{} runs of {} s of each, in turns; medians; CPU is the back end's, all threads, for an \
+         operation; processors: {:?}",
+        options.rounds, options.seconds, options.processors
     );
+    let places = match options.processors.places() {
+        Ok(places) => places,
+        Err(why) => {
+            eprintln!("{why}");
+            std::process::exit(2);
+        }
+    };
     let mut rows = Vec::new();
     for place in options.places() {
         let folder = match place {
@@ -300,7 +325,7 @@ fn main() {
         };
         let image = image(folder);
         for workload in options.workloads() {
-            contest(&options, place, workload, image.path(), &mut rows);
+            contest(&options, &places, (place, workload), image.path(), &mut rows);
         }
     }
     keep(&options, &rows);

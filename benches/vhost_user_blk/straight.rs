@@ -10,28 +10,33 @@ use std::time::{Duration, Instant};
 
 use io_uring::{IoUring, opcode, squeue, types};
 
+use crate::cost::Cost;
 use crate::workload::{Ask, Asks, Kind, Pattern, Workload};
 
 const PAGE_BYTES: usize = 4096;
 
-/// Operations in `time`, after a warm-up; `None` for a workload that keeps a pace.
-pub fn run(
-    file: &File,
-    workload: Workload,
-    image_bytes: u64,
-    time: [Duration; 2],
-) -> Option<(u64, Duration)> {
+/// What was done in the time that was measured.
+pub struct Done {
+    pub operations: u64,
+    pub elapsed: Duration,
+    /// Of this process: what any back end spends that asks the kernel once for each request.
+    pub cost: Cost,
+}
+
+/// Go on for a time, after a warm-up; `None` for a workload that keeps a pace.
+pub fn run(file: &File, workload: Workload, image_bytes: u64, time: [Duration; 2]) -> Option<Done> {
     if matches!(workload.pattern, Pattern::Mixed { .. }) || workload.queues > 1 {
         return None;
     }
     let mut straight = Straight::new(file, workload, image_bytes);
     let [warm_up, time] = time;
     straight.go_on_for(warm_up);
-    let began = Instant::now();
-    let done = straight.go_on_for(time);
+    let (began, before) = (Instant::now(), Cost::so_far(std::process::id()));
+    let operations = straight.go_on_for(time);
+    let cost = Cost::so_far(std::process::id()).since(before);
     let elapsed = began.elapsed();
     straight.drain();
-    Some((done, elapsed))
+    Some(Done { operations, elapsed, cost })
 }
 
 struct Straight {
