@@ -28,6 +28,7 @@ mod polling;
 mod redo;
 mod request;
 mod ring;
+mod round;
 mod serve;
 mod session;
 mod stats;

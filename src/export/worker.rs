@@ -30,14 +30,11 @@ use super::polling::Polling;
 use super::redo::{Redo, unfinished};
 use super::request::{Outcome, Parsed, Request, Terms, Used, What, parse};
 use super::ring::{Mark, Ring, RingSetup};
+use super::round::{ROUND_BYTES_MAX, Round};
 use super::stats::Ended;
 use crate::block::{Channel, Completion, Op, OpKind, Ticket};
 use crate::errno::Errno;
 
-/// How many bytes are asked of the image between two looks at what else there is to do. An image
-/// may do all of it at once, and the guest sleeps until the first of it is answered: with 16 MiB, 128 KiB
-/// reads of a file in memory, eight deep, were a quarter slower.
-const ROUND_BYTES: u64 = 256 << 10;
 /// How long until another look whether late workers have left the image.
 const LATE_WAIT: Duration = Duration::from_millis(20);
 
@@ -87,6 +84,8 @@ pub(super) struct Loop {
     unfinished: Vec<Taken>,
     /// What becomes of them.
     redo: Redo,
+    /// How much is taken from the ring next.
+    round: Round,
     /// Earlier workers that are still at the image.
     late: Vec<Weak<()>>,
     polling: Polling,
@@ -138,6 +137,7 @@ impl Loop {
             done: Vec::with_capacity(size),
             unfinished,
             redo,
+            round: Round::first(),
         })
     }
 
@@ -183,7 +183,8 @@ impl Loop {
             if !look.goes_on(now) {
                 break false;
             }
-            std::hint::spin_loop();
+            // Whoever would ask for more may be waiting for this very processor.
+            std::thread::yield_now();
         };
         self.polling.looked(look, now, found);
         found
@@ -241,7 +242,7 @@ impl Loop {
             && self.late.is_empty()
     }
 
-    /// Take requests that are available, up to [`ROUND_BYTES`]. True if there was one.
+    /// Take requests that are available, as many as a [`Round`] has. True if there was one.
     fn fetch(&mut self) -> bool {
         if !self.late.is_empty() {
             self.disk.late.let_go();
@@ -257,7 +258,7 @@ impl Loop {
         let mut heads = std::mem::take(&mut self.heads);
         self.ring.fetch(&self.memory, &mut heads);
         let (mut taken, mut asked_bytes) = (0, 0);
-        while taken < heads.len() && asked_bytes < ROUND_BYTES && !self.is_abandoned() {
+        while taken < heads.len() && self.round.goes_on(asked_bytes) && !self.is_abandoned() {
             #[cfg(feature = "fuzzing")]
             tell(Event::Taking { queue: self.queue, head: heads[taken] });
             asked_bytes += self.take(heads[taken]);
@@ -267,16 +268,17 @@ impl Loop {
         }
         let left = u16::try_from(heads.len() - taken).unwrap_or(0);
         self.ring.put_back(left);
+        self.round.ended(left > 0);
         self.control.set_next_avail(self.ring.next_avail());
         heads.clear();
         self.heads = heads;
         taken > 0
     }
 
-    /// Do what an earlier worker left undone, up to [`ROUND_BYTES`].
+    /// Do what an earlier worker left undone, up to [`ROUND_BYTES_MAX`].
     fn finish(&mut self) {
         let mut asked_bytes = 0;
-        while asked_bytes < ROUND_BYTES
+        while asked_bytes < ROUND_BYTES_MAX
             && !self.is_abandoned()
             && let Some(Taken { head, ordinal }) = self.unfinished.pop()
         {

@@ -1,0 +1,82 @@
+//! How much is asked of the image before a worker answers what has ended.
+//!
+//! Knows: whether more was waiting than was taken. Must not know: rings or images. Invariant: however
+//! much waits, the answer to what was taken first is not put off for more than [`ROUND_BYTES_MAX`] of it.
+//!
+//! An image may do at once all that it is asked for, and the guest may sleep until the first answer.
+//! The wake takes as long as tens of requests: begun early, it goes on beside the rest of the batch,
+//! and the guest asks for more before there is nothing left to do. So the first round after all was
+//! taken is short, and those after it, while the guest is surely awake, are longer.
+//!
+//! Measured with `cargo bench --bench vhost_user_blk -- --processors apart`, 4 KiB reads of a cached file,
+//! 32 deep: one round 214 k/s; 16 KiB at first and twice, four times, sixteen times as much after it
+//! 379, 390, 245 k/s; 8 and 4 KiB, four times 303 and 392 k/s. On one processor, where an early wake is
+//! of no use, one round was a tenth faster.
+
+/// The first round, in bytes.
+const ROUND_BYTES_FIRST: u64 = 16 << 10;
+/// How much longer the next is.
+const GROWTH: u64 = 4;
+/// The longest round, in bytes.
+pub(super) const ROUND_BYTES_MAX: u64 = 256 << 10;
+
+/// The round that comes next.
+#[derive(Debug)]
+pub(super) struct Round {
+    bytes: u64,
+}
+
+impl Round {
+    /// The first round.
+    pub(super) fn first() -> Self {
+        Self { bytes: ROUND_BYTES_FIRST }
+    }
+
+    /// Whether another request belongs to it, after so many bytes were asked for.
+    pub(super) fn goes_on(&self, asked_bytes: u64) -> bool {
+        asked_bytes < self.bytes
+    }
+
+    /// It is over, and more waits or not.
+    pub(super) fn ended(&mut self, more_waits: bool) {
+        *self = if more_waits {
+            Self { bytes: (self.bytes * GROWTH).min(ROUND_BYTES_MAX) }
+        } else {
+            Self::first()
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many of so many waiting requests of this length go into each round.
+    fn rounds(mut waiting: u64, bytes: u64) -> Vec<u64> {
+        let (mut round, mut all) = (Round::first(), Vec::new());
+        while waiting > 0 {
+            let mut taken = 0;
+            while taken < waiting && round.goes_on(taken * bytes) {
+                taken += 1;
+            }
+            waiting -= taken;
+            round.ended(waiting > 0);
+            all.push(taken);
+        }
+        assert_eq!(round.bytes, ROUND_BYTES_FIRST, "all was taken");
+        all
+    }
+
+    #[test]
+    fn a_batch_is_answered_from_its_beginning_and_in_few_rounds() {
+        assert_eq!(rounds(1, 4096), [1]);
+        assert_eq!(rounds(32, 4096), [4, 16, 12]);
+        assert_eq!(rounds(256, 4096), [4, 16, 64, 64, 64, 44]);
+    }
+
+    #[test]
+    fn a_round_takes_one_request_however_long_and_all_that_ask_for_nothing() {
+        assert_eq!(rounds(4, 1 << 30), [1, 1, 1, 1]);
+        assert_eq!(rounds(1000, 0), [1000], "flushes");
+    }
+}
