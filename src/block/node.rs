@@ -11,6 +11,7 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::block::{Buffers, Line};
 use crate::errno::Errno;
@@ -215,6 +216,15 @@ pub trait Channel {
     fn has_ended(&mut self) -> bool {
         false
     }
+
+    /// When something ends by itself next, if anything does: [`poll`](Self::poll) finds it from then on.
+    fn next_moment(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Have [`wake_fds`](Self::wake_fds) tell of such a moment so much earlier, once: a thread that is
+    /// awake by then is not late by the time that a wake takes.
+    fn wake_early(&mut self, _lead: Duration) {}
 
     /// Everything that [`poll`](Self::poll) gave out is answered: it is never submitted again.
     fn answered(&mut self) {}

@@ -12,7 +12,7 @@
 use std::time::{Duration, Instant};
 
 /// The longest that a worker looks: about what a sleep and a wake cost, twice (QEMU: 32.768 us).
-const WINDOW_MAX: Duration = Duration::from_micros(64);
+pub(super) const WINDOW_MAX: Duration = Duration::from_micros(64);
 /// The first window after none.
 const WINDOW_FIRST: Duration = Duration::from_micros(8);
 /// How much can be saved up for later.
@@ -81,14 +81,17 @@ impl Polling {
         self.credit = (self.credit + earned).min(CREDIT_MAX);
     }
 
-    /// There is nothing to do: whether to look for more, and how long.
-    pub(super) fn look(&mut self, now: Instant) -> Option<Look> {
-        if self.window.is_zero() {
+    /// There is nothing to do: whether to look for more, and how long. `moment` is when something ends
+    /// by itself: who sleeps until then is late by a wake, and who looks is not.
+    pub(super) fn look(&mut self, now: Instant, moment: Option<Instant>) -> Option<Look> {
+        let left = moment.map(|moment| moment.saturating_duration_since(now));
+        let window = left.filter(|left| *left <= WINDOW_MAX).unwrap_or(self.window);
+        if window.is_zero() && left != Some(window) {
             return None;
         }
         self.save_up(now);
         // Less than a window would be spent and find nothing.
-        (self.credit >= self.window).then(|| Look { began: now, until: now + self.window })
+        (self.credit >= window).then(|| Look { began: now, until: now + window })
     }
 
     /// It has looked, and there was something to do or not.
@@ -130,7 +133,7 @@ mod tests {
         let (mut now, mut looking, mut caught) = (start, Duration::ZERO, 0);
         for _ in 0..times {
             let asked_at = now + pause;
-            if let Some(look) = polling.look(now) {
+            if let Some(look) = polling.look(now, None) {
                 let until = look.until;
                 let found = asked_at < until;
                 let ends = if found { asked_at } else { until };
@@ -189,11 +192,44 @@ mod tests {
         let now = start + 100 * US;
         polling.slept(now, now + 10 * US);
         let now = now + 100 * US;
-        let look = polling.look(now).expect("the last sleep was short");
+        let look = polling.look(now, None).expect("the last sleep was short");
         let later = now + WINDOW_MAX;
         polling.looked(look, later, false);
         polling.slept(later, later + 1000 * US);
-        assert!(polling.look(later + 2000 * US).is_none());
+        assert!(polling.look(later + 2000 * US, None).is_none());
+    }
+
+    #[test]
+    fn a_moment_that_is_near_is_met_awake_and_one_that_is_far_is_not() {
+        let start = Instant::now();
+        let mut polling = Polling::new(PollShare::default(), start);
+        let now = start + 1000 * US;
+        assert!(polling.look(now, Some(now + 65 * US)).is_none(), "it wakes in time for that");
+        let look = polling.look(now, Some(now + 40 * US)).expect("there is time left for it");
+        assert!(look.goes_on(now + 39 * US) && !look.goes_on(now + 40 * US));
+        polling.looked(look, now + 40 * US, true);
+        assert!(polling.look(now, Some(now)).is_some(), "it is there");
+        assert!(
+            polling.look(now + 50 * US, None).is_none(),
+            "it is no reason to look for requests"
+        );
+    }
+
+    #[test]
+    fn moments_take_no_more_than_the_share() {
+        let start = Instant::now();
+        let mut polling = Polling::new(PollShare::percent(20).unwrap(), start);
+        let (mut now, mut looking) = (start, Duration::ZERO);
+        for _ in 0..10_000 {
+            let moment = now + 50 * US;
+            if let Some(look) = polling.look(now, Some(moment)) {
+                polling.looked(look, moment, true);
+                looking += 50 * US;
+            }
+            now = moment + 10 * US;
+        }
+        assert!(looking <= (now - start) / 5 + CREDIT_MAX, "{looking:?} of {:?}", now - start);
+        assert!(looking > (now - start) / 10, "{looking:?}: it is used");
     }
 
     #[test]

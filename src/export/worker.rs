@@ -26,7 +26,7 @@ use super::inflight::Taken;
 use super::late;
 use super::memory::GuestMemory;
 use super::patience::Patience;
-use super::polling::Polling;
+use super::polling::{Polling, WINDOW_MAX};
 use super::redo::{Redo, unfinished};
 use super::request::{Outcome, Parsed, Request, Terms, Used, What, parse};
 use super::ring::{Mark, Ring, RingSetup};
@@ -115,8 +115,12 @@ impl Loop {
             watch(fd.as_raw_fd(), EventSet::IN, CHANNEL)?;
         }
         control.set_next_avail(ring.next_avail());
+        let polling = Polling::new(setup.disk.options.poll, Instant::now());
+        if polling.is_on() {
+            channel.wake_early(WINDOW_MAX);
+        }
         Ok(Self {
-            polling: Polling::new(setup.disk.options.poll, Instant::now()),
+            polling,
             late: setup.disk.late.now(),
             disk: setup.disk,
             memory: setup.memory,
@@ -169,13 +173,15 @@ impl Loop {
             return false;
         }
         let mut now = Instant::now();
-        let Some(look) = self.polling.look(now) else {
+        let moment = self.channel.next_moment();
+        let Some(look) = self.polling.look(now, moment) else {
             return false;
         };
         let found = loop {
             if self.ring.has_more(&self.memory)
                 || self.channel.has_ended()
                 || self.control.has_changes()
+                || moment.is_some_and(|moment| moment <= now)
             {
                 break true;
             }

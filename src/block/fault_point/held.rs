@@ -119,6 +119,7 @@ impl From<Then> for Go {
 
 /// A waiting request's name among all of its disk; later ones are larger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(test, derive(Default))]
 pub(in crate::block) struct Key(u64);
 
 /// A held request's entry.

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::super::fault_point::{
     Answer, Go, InForce, Key, Link, Mail, Next, Question, Shared, Standing, Stopping, after,
@@ -379,6 +379,15 @@ impl Channel for FilterChannel {
 
     fn has_ended(&mut self) -> bool {
         self.below.has_ended()
+    }
+
+    fn next_moment(&self) -> Option<Instant> {
+        self.timers.next().into_iter().chain(self.below.next_moment()).min()
+    }
+
+    fn wake_early(&mut self, lead: Duration) {
+        self.timers.wake_early(lead);
+        self.below.wake_early(lead);
     }
 
     fn answered(&mut self) {
