@@ -7,6 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 /// Bytes of a sector: virtio-blk's and blkdebug's unit.
 pub const SECTOR_BYTES: u64 = 512;
@@ -96,7 +97,10 @@ impl FromStr for SectorRange {
 /// A set of sectors.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Vec<SectorRange>", into = "Vec<SectorRange>")]
-pub struct SectorSet(Box<[SectorRange]>);
+pub struct SectorSet(Ranges);
+
+/// In order. Most rules have one, and those that have many have no room to spare.
+type Ranges = SmallVec<[SectorRange; 1]>;
 
 impl FromIterator<SectorRange> for SectorSet {
     fn from_iter<T: IntoIterator<Item = SectorRange>>(ranges: T) -> Self {
@@ -111,11 +115,18 @@ impl FromIterator<SectorRange> for SectorSet {
                 _ => merged.push(range),
             }
         }
-        Self(merged.into())
+        Self::from_sorted(merged)
     }
 }
 
 impl SectorSet {
+    /// Of ranges as the invariant wants them.
+    fn from_sorted(ranges: Vec<SectorRange>) -> Self {
+        let mut ranges = Ranges::from_vec(ranges);
+        ranges.shrink_to_fit();
+        Self(ranges)
+    }
+
     /// The ranges, in order.
     #[must_use]
     pub fn ranges(&self) -> &[SectorRange] {
@@ -162,7 +173,7 @@ impl SectorSet {
             let after = gone.last.checked_add(1).and_then(|f| SectorRange::new(f, known.last));
             left.extend(before.into_iter().chain(after));
         }
-        self.0 = left.into();
+        *self = Self::from_sorted(left);
         removed
     }
 }

@@ -9,6 +9,7 @@ mod support {
     pub mod front;
     pub mod nodes;
     pub mod operator;
+    pub mod process;
 }
 
 mod deaf;
@@ -17,6 +18,7 @@ mod framing;
 mod held;
 mod load;
 mod migration;
+mod polling;
 mod requests;
 mod session;
 mod state_contract;

@@ -191,7 +191,7 @@ proptest! {
             .collect();
         let mut naive: Vec<(RuleName, Naive)> = rules
             .iter()
-            .map(|rule| (rule.name().clone(), Naive { trigger: rule.trigger().clone(), met: 0, hits: 0 }))
+            .map(|rule| (rule.name().clone(), Naive { trigger: rule.trigger(), met: 0, hits: 0 }))
             .collect();
         let mut engine = Engine::new(0);
         let _ = engine.configure(rules.into_iter().map(add).collect(), 0).expect("rules");
@@ -313,7 +313,7 @@ fn ten_thousand_bad_blocks_are_ten_thousand_bad_blocks() {
             sectors: sectors.into_iter().collect(),
             ..Trigger::default()
         };
-        Rule::new(name(number), trigger, Effect::Media(media()), false).expect("a rule")
+        Rule::new(name(number), trigger, Effect::Media(media().into()), false).expect("a rule")
     };
     let mut engine = Engine::new(0);
     let _ = engine.configure((0..10_000).map(rule).map(add).collect(), 0).expect("rules");

@@ -8,6 +8,7 @@
 use std::fmt;
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// A process that is watched.
 #[derive(Debug)]
@@ -67,6 +68,17 @@ impl Watched {
             other_kib: kib("RssFile:") + kib("RssShmem:"),
             peak_kib: kib("VmHWM:"),
         }
+    }
+
+    /// How long its threads, those that are there, have had a processor. One that has it right now may
+    /// be some milliseconds behind.
+    pub fn cpu_time(&self) -> Duration {
+        let tasks = fs::read_dir(self.0.join("task")).expect("it lives");
+        let on_cpu_ns = |task: fs::DirEntry| {
+            let schedstat = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+            schedstat.split_whitespace().next().and_then(|word| word.parse::<u64>().ok())
+        };
+        Duration::from_nanos(tasks.filter_map(Result::ok).filter_map(on_cpu_ns).sum())
     }
 
     pub fn sample(&self) -> Sample {

@@ -121,7 +121,7 @@ fn parse_effect(given: &Variant) -> Result<Effect, QmpError> {
             Effect::SetState(parse_engine_state("new-state", effect.new_state)?)
         }
         Variant::Disconnect(_) => Effect::Disconnect,
-        Variant::Media(effect) => Effect::Media(Media {
+        Variant::Media(effect) => Effect::Media(Box::new(Media {
             errno: errno_or(effect.errno.as_ref(), Errno::EIO)?,
             heal_on_write: effect.heal == Some(BlockFaultHeal::OnWrite),
             remap_pool: effect.remap_pool,
@@ -131,7 +131,7 @@ fn parse_effect(given: &Variant) -> Result<Effect, QmpError> {
             }),
             // What is too large for the type is far too large for the engine, which says so.
             retries: effect.retries.map(|tries| u32::try_from(tries).unwrap_or(u32::MAX)),
-        }),
+        })),
     })
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::event::Event;
-use super::rule::{InjectError, Rules, SetState};
+use super::rule::{InjectError, IoTypeWord, Rules, SetState};
 use crate::errno::Errno;
 use crate::fault::IoType;
 
@@ -44,10 +44,19 @@ pub(in crate::fault) struct Hit {
 struct Group {
     /// All of them that are not gone.
     numbers: BTreeSet<Number>,
-    /// Those without a sector, by the I/O type they hit.
-    anywhere: [BTreeSet<Number>; IoType::ALL.len()],
-    /// Those with one, by the I/O type they hit: sector's byte offset, number.
-    at: [BTreeSet<(u64, Number)>; IoType::ALL.len()],
+    /// Those that hit any I/O type.
+    of_any_type: Places,
+    /// Those that hit one.
+    of_type: [Places; IoType::ALL.len()],
+}
+
+/// Rules by where they hit.
+#[derive(Debug, Clone, Default)]
+struct Places {
+    /// Those without a sector.
+    anywhere: BTreeSet<Number>,
+    /// Those with one: its byte offset, number.
+    at: BTreeSet<(u64, Number)>,
 }
 
 /// The rules that are armed: of this event and state, and of this event and any state.
@@ -221,32 +230,46 @@ impl Machine {
 impl Group {
     fn insert(&mut self, number: Number, rule: &InjectError) {
         self.numbers.insert(number);
-        for iotype in rule.iotypes().iter() {
+        if let Some(places) = self.places(rule) {
             match rule.sector {
-                None => self.anywhere[iotype as usize].insert(number),
-                Some(sector) => self.at[iotype as usize].insert((sector * 512, number)),
+                None => places.anywhere.insert(number),
+                Some(sector) => places.at.insert((sector * 512, number)),
             };
         }
     }
 
     fn remove(&mut self, number: Number, rule: &InjectError) {
         self.numbers.remove(&number);
-        for iotype in rule.iotypes().iter() {
+        if let Some(places) = self.places(rule) {
             match rule.sector {
-                None => self.anywhere[iotype as usize].remove(&number),
-                Some(sector) => self.at[iotype as usize].remove(&(sector * 512, number)),
+                None => places.anywhere.remove(&number),
+                Some(sector) => places.at.remove(&(sector * 512, number)),
             };
+        }
+    }
+
+    /// Where a rule is; `None` if it hits nothing that guests ask for.
+    fn places(&mut self, rule: &InjectError) -> Option<&mut Places> {
+        match rule.iotype {
+            None => Some(&mut self.of_any_type),
+            Some(IoTypeWord::Io(iotype)) => self.of_type.get_mut(iotype as usize),
+            Some(IoTypeWord::BlockStatus) => None,
         }
     }
 
     /// The first rule for this range.
     fn first(&self, iotype: IoType, offset_bytes: u64, bytes: u64) -> Option<Number> {
-        let anywhere = self.anywhere[iotype as usize].first().copied();
+        let of_type = self.of_type.get(iotype as usize).into_iter();
+        let places = of_type.chain([&self.of_any_type]);
+        places.filter_map(|places| places.first(offset_bytes, bytes)).min()
+    }
+}
+
+impl Places {
+    fn first(&self, offset_bytes: u64, bytes: u64) -> Option<Number> {
+        let anywhere = self.anywhere.first().copied();
         let end_bytes = offset_bytes.saturating_add(bytes);
-        let at = self.at[iotype as usize]
-            .range((offset_bytes, 0)..(end_bytes, 0))
-            .map(|(_, number)| *number)
-            .min();
+        let at = self.at.range((offset_bytes, 0)..(end_bytes, 0)).map(|(_, number)| *number).min();
         anywhere.into_iter().chain(at).min()
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Engine;
 use super::blkdebug::Blkdebug;
-use super::entry::Entry;
+use super::entry::{Entry, Named};
 use super::verdict::Notice;
 use crate::fault::blkdebug::machine::Machine;
 use crate::fault::blkdebug::{Event, Limits, Rules};
@@ -183,7 +183,7 @@ impl Engine {
                 self.release_rule(position, applied);
                 let entry = self.entry(&name)?;
                 entry.life.enabled = false;
-                entry.stint = entry.stint.wrapping_add(1);
+                entry.life.stint = entry.life.stint.wrapping_add(1);
             }
             Change::ResetRule(name) => self.entry(&name)?.reset(now_ns),
             Change::SetEngineState(state) => self.blkdebug.machine.set_state(state),
@@ -237,9 +237,8 @@ impl Engine {
         if self.rules.len() >= RULES_MAX {
             return Err(Refused::TooMany);
         }
-        let name = rule.name().clone();
-        if self.names.contains_key(&name) {
-            return Err(Refused::Exists(name));
+        if self.has_rule(rule.name()) {
+            return Err(Refused::Exists(rule.name().clone()));
         }
         let position = match place {
             Place::Last => self.rules.len(),
@@ -249,13 +248,16 @@ impl Engine {
         };
         let id = self.next_id;
         self.next_id += 1;
-        self.rules.insert(position, Entry::new(id, rule, now_ns));
-        self.names.insert(name, id);
+        let entry = Entry::new(id, rule, now_ns);
+        self.names.insert(Named(entry.rule.clone()));
+        self.rules.insert(position, entry);
         Ok(())
     }
 
     pub(super) fn position(&self, name: &RuleName) -> Result<usize, Refused> {
-        let found = self.names.get(name).and_then(|id| self.position_of(*id));
+        let known = self.names.get(name);
+        let is_it = |rule: &Arc<Rule>| known.is_some_and(|Named(known)| Arc::ptr_eq(known, rule));
+        let found = known.and_then(|_| self.rules.iter().position(|entry| is_it(&entry.rule)));
         found.ok_or_else(|| Refused::NotFound(name.clone()))
     }
 

@@ -53,7 +53,7 @@ mod verdict;
 mod walk;
 mod written;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -66,12 +66,12 @@ pub use verdict::{Action, Cause, Notice, Then, Verdict, Waits};
 pub use walk::{Decision, Passage};
 
 use blkdebug::Blkdebug;
-use entry::Entry;
+use entry::{Entry, Named};
 use written::Written;
 
 use super::index::{Index, Reach};
 use super::manual::DiskState;
-use super::rule::{Effect, Point, Request, RuleName};
+use super::rule::{Effect, Point, Request};
 use super::slow::Pacing;
 use super::timetable::Timetable;
 use super::{Io, IoType};
@@ -91,8 +91,8 @@ pub struct Engine {
     pacing: Vec<Pacing>,
     /// Native rules in their order.
     rules: Vec<Entry>,
-    /// Where each rule is in `rules`, and its number for ever.
-    names: BTreeMap<RuleName, u64>,
+    /// The same in the order of their names.
+    names: BTreeSet<Named>,
     next_id: u64,
     /// Rules that hit for the last time since the index was made.
     exhausted: usize,
@@ -152,7 +152,7 @@ impl Engine {
             entered: 0,
             pacing: Vec::new(),
             rules: Vec::new(),
-            names: BTreeMap::new(),
+            names: BTreeSet::new(),
             next_id: 0,
             exhausted: 0,
             timetable: Timetable::default(),
@@ -188,8 +188,10 @@ impl Engine {
         let rules = may_hit().map(|(number, entry)| entry.reach(number)).collect();
         let mut timetable = Timetable::default();
         for (number, entry) in may_hit() {
-            let trigger = entry.rule.trigger();
-            if let Some(schedule) = trigger.schedule.filter(|_| trigger.sectors.is_empty()) {
+            let conditions = entry.rule.conditions();
+            if let Some(schedule) =
+                conditions.schedule().filter(|_| conditions.sectors().is_empty())
+            {
                 timetable.add(&entry.reach(number), schedule, entry.life.since_ns);
             }
         }
@@ -203,7 +205,7 @@ impl Engine {
                 state: None,
                 depth_min: 0,
                 is_scheduled: false,
-                sectors: &entry.rule.trigger().sectors,
+                sectors: entry.rule.conditions().sectors(),
             })
             .collect();
         let mut points = [false; Point::ALL.len()];

@@ -88,7 +88,7 @@ impl Engine {
     /// Whether a native rule has this name.
     #[must_use]
     pub fn has_rule(&self, name: &RuleName) -> bool {
-        self.names.contains_key(name)
+        self.names.contains(name)
     }
 
     /// How often a rule hit; `None` for states, breakpoints and rules that are not there.
@@ -130,10 +130,10 @@ impl Entry {
         RuleReport {
             rule: self.rule.clone(),
             enabled: life.enabled,
-            met: life.met,
+            met: life.met(),
             hits: life.hits,
-            remaining: life.remaining(self.rule.trigger()),
-            last_hit: life.last_hit,
+            remaining: life.remaining(self.rule.conditions()),
+            last_hit: life.last_hit(),
             media: self.wounds.as_ref().map(|wounds| (wounds.bad().clone(), wounds.healed())),
         }
     }

@@ -9,7 +9,8 @@ use super::*;
 use crate::errno::Errno;
 use crate::fault::blkdebug::{Event, InjectError, Rules, SetState};
 use crate::fault::rule::{
-    Content, Media, NoPayload, Payload, Point, Request, Rule, Schedule, SlowFirst, Trigger,
+    Content, Media, NoPayload, Payload, Point, Request, Rule, RuleName, Schedule, SlowFirst,
+    Trigger,
 };
 use crate::fault::slow::{Distribution, Profile, ProfileOptions, Share};
 use crate::fault::{IoTypes, SectorRange, SectorSet};
@@ -230,7 +231,7 @@ fn a_bad_sector_is_healed_by_a_write_that_succeeds() {
     let media = Media { heal_on_write: true, ..Media::failing(Errno::EIO) };
     let trigger =
         Trigger { iotypes: only(IoType::Read), sectors: sectors(8, 9), ..Trigger::default() };
-    let mut disk = Disk::with(vec![add(rule("bad", trigger, Effect::Media(media)))]);
+    let mut disk = Disk::with(vec![add(rule("bad", trigger, Effect::Media(media.into())))]);
     assert_eq!(disk.errno(IoType::Read, 8), Some(Errno::EIO));
     let write = disk.ask(IoType::Write, 8);
     assert!(disk.engine.armed().may_match(&write.io), "writes must be told, to heal");
@@ -250,7 +251,7 @@ fn a_sector_is_slow_first_then_unreadable_and_try_again_helps() {
     let slow_first = Some(SlowFirst { requests: 2, delay });
     let media = Media { slow_first, retries: Some(1), ..Media::failing(Errno::EIO) };
     let trigger = Trigger { sectors: sectors(8, 9), ..Trigger::default() };
-    let mut disk = Disk::with(vec![add(rule("dying", trigger, Effect::Media(media)))]);
+    let mut disk = Disk::with(vec![add(rule("dying", trigger, Effect::Media(media.into())))]);
     let mut read = || disk.run(IoType::Read, 8);
     assert_eq!([read(), read()], [(None, 100), (None, 100)]);
     assert_eq!([read(), read(), read()], [(Some(Errno::EIO), 0), (None, 0), (Some(Errno::EIO), 0)]);
@@ -410,7 +411,7 @@ fn dm_dust_dm_flakey_and_scsi_debug_are_one_rule_each() {
     let media = Media { heal_on_write: true, ..Media::failing(Errno::EIO) };
     let reads = Trigger { iotypes: only(IoType::Read), ..Trigger::default() };
     let dust = Trigger { sectors: sectors(60, 60), ..reads.clone() };
-    let mut disk = Disk::with(vec![add(rule("dust", dust, Effect::Media(media)))]);
+    let mut disk = Disk::with(vec![add(rule("dust", dust, Effect::Media(media.into())))]);
     let met = [IoType::Read, IoType::Write, IoType::Read].map(|iotype| disk.errno(iotype, 60));
     assert_eq!(met, [Some(Errno::EIO), None, None]);
 

@@ -125,7 +125,7 @@ impl Engine {
     fn is_still(&self, pending: Pending) -> Option<Verdict> {
         let Pending { verdict, rule_id, rule_stint } = pending;
         let rule = self.position_of(rule_id).and_then(|position| self.rules.get(position));
-        if rule.is_some_and(|entry| entry.stint == rule_stint) {
+        if rule.is_some_and(|entry| entry.life.stint == rule_stint) {
             return Some(verdict);
         }
         match verdict {
@@ -255,9 +255,9 @@ impl Engine {
             let Some(answer) = entry.answer(request, state, self.seed, notices) else {
                 continue;
             };
-            let (id, stint, goes_on) = (entry.id, entry.stint, entry.rule.goes_on());
+            let (id, stint, goes_on) = (entry.id, entry.life.stint, entry.rule.goes_on());
             let cause = entry.cause();
-            if entry.life.remaining(entry.rule.trigger()) == Some(0) {
+            if entry.life.remaining(entry.rule.conditions()) == Some(0) {
                 self.count_exhausted();
             }
             match answer {

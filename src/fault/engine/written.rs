@@ -4,13 +4,13 @@
 //! read is an engine that changes could have led to; anything else is refused, because it would
 //! decide otherwise than its operator believes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
 use super::blkdebug::Blkdebug;
 use super::change::{BREAKPOINTS_MAX, RULES_MAX};
-use super::entry::Entry;
+use super::entry::{Entry, Named};
 use super::{Engine, Pacing};
 use crate::fault::manual::{BadState, DiskState};
 use crate::fault::rule::RuleName;
@@ -57,8 +57,8 @@ pub(super) enum Incoherent {
 }
 
 impl Written {
-    /// Check what is written against itself. Tells every rule's number by its name.
-    pub(super) fn check(&self) -> Result<BTreeMap<RuleName, u64>, Incoherent> {
+    /// Check what is written against itself. Tells the rules by their names.
+    pub(super) fn check(&self) -> Result<BTreeSet<Named>, Incoherent> {
         self.state.check()?;
         let profiles = match &self.state {
             DiskState::Slow { profiles } => profiles.len(),
@@ -77,14 +77,14 @@ impl Written {
         self.names()
     }
 
-    fn names(&self) -> Result<BTreeMap<RuleName, u64>, Incoherent> {
+    fn names(&self) -> Result<BTreeSet<Named>, Incoherent> {
         if self.next_id >= IDS_MAX {
             return Err(Incoherent::Ids);
         }
-        let (mut names, mut ids) = (BTreeMap::new(), BTreeSet::new());
+        let (mut names, mut ids) = (BTreeSet::new(), BTreeSet::new());
         for entry in &self.rules {
             let name = entry.rule.name();
-            if names.insert(name.clone(), entry.id).is_some() {
+            if !names.insert(Named(entry.rule.clone())) {
                 return Err(Incoherent::Twice(name.clone()));
             }
             if entry.id >= self.next_id || !ids.insert(entry.id) {
@@ -144,7 +144,7 @@ mod tests {
         let profile = Profile::new(ProfileOptions { shape, ..ProfileOptions::default() }).unwrap();
         let changes = vec![
             rule("a", Effect::Error(Errno::EIO)),
-            rule("b", Effect::Media(Media::failing(Errno::EIO))),
+            rule("b", Effect::Media(Media::failing(Errno::EIO).into())),
             Change::OpenBlkdebug(BlkdebugSetup { rules, ..BlkdebugSetup::default() }),
             Change::SetState(DiskState::Slow { profiles: vec![profile] }),
         ];

@@ -83,7 +83,7 @@ pub enum Effect {
     /// The front end is disconnected.
     Disconnect,
     /// The medium is bad there.
-    Media(Media),
+    Media(Box<Media>),
 }
 
 /// Why there is no such effect.

@@ -3,15 +3,14 @@
 //! Knows: a rule's trigger, effect and name. Must not know: other rules or the engine. Invariant:
 //! a [`Rule`] that exists can hit, and every effect of it can be carried out.
 
+mod conditions;
 mod content;
 mod effect;
 mod life;
 mod media;
+mod name;
 mod schedule;
 mod trigger;
-
-use std::fmt;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -19,52 +18,20 @@ pub use content::{BadContent, Content, NoPayload, PATTERN_BYTES_MAX, Payload};
 pub use effect::{BadEffect, Effect, Point, TAG_BYTES_MAX};
 pub use life::LastHit;
 pub use media::{Media, RETRIES_MAX, SlowFirst};
+pub use name::{NAME_BYTES_MAX, RuleName};
 pub use schedule::{BadSchedule, Schedule};
 pub use trigger::{BadTrigger, RANGES_MAX, Request, Trigger};
 
+pub(in crate::fault) use conditions::Conditions;
 pub(in crate::fault) use life::{Life, Met};
 pub(in crate::fault) use media::{Touch, Wounds};
-
-/// A rule's name, unique on its disk. Cheap to copy.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct RuleName(Arc<str>);
-
-/// Longest name, bytes.
-pub const NAME_BYTES_MAX: usize = 127;
-
-impl RuleName {
-    /// A name, by QEMU's rule for ids.
-    ///
-    /// # Errors
-    /// Anything but a letter and then letters, digits, '-', '.' and '_', or too long.
-    pub fn new(name: &str) -> Result<Self, BadRule> {
-        let follows = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
-        let good = name.starts_with(|c: char| c.is_ascii_alphabetic())
-            && name.chars().all(follows)
-            && name.len() <= NAME_BYTES_MAX;
-        if good { Ok(Self(name.into())) } else { Err(BadRule::Name) }
-    }
-
-    /// The name as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for RuleName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// A native rule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "Written")]
 pub struct Rule {
     name: RuleName,
-    trigger: Trigger,
+    conditions: Conditions,
     effect: Effect,
     goes_on: bool,
     enabled: bool,
@@ -124,7 +91,7 @@ impl Rule {
         if effect.point() == Point::FlushBeforeCommit && !flushes {
             return Err(BadRule::FlushPoint);
         }
-        Ok(Self { name, trigger, effect, goes_on, enabled: true })
+        Ok(Self { name, conditions: trigger.into(), effect, goes_on, enabled: true })
     }
 
     /// The same rule, not in force until it is enabled.
@@ -141,8 +108,13 @@ impl Rule {
 
     /// Its conditions.
     #[must_use]
-    pub fn trigger(&self) -> &Trigger {
-        &self.trigger
+    pub fn trigger(&self) -> Trigger {
+        Trigger::from(&self.conditions)
+    }
+
+    /// The same, for those who ask with every request.
+    pub(in crate::fault) fn conditions(&self) -> &Conditions {
+        &self.conditions
     }
 
     /// What it does.
@@ -161,20 +133,6 @@ impl Rule {
     #[must_use]
     pub fn starts_enabled(&self) -> bool {
         self.enabled
-    }
-}
-
-impl TryFrom<String> for RuleName {
-    type Error = BadRule;
-
-    fn try_from(name: String) -> Result<Self, BadRule> {
-        Self::new(&name)
-    }
-}
-
-impl From<RuleName> for String {
-    fn from(name: RuleName) -> Self {
-        name.as_str().to_owned()
     }
 }
 
@@ -200,7 +158,8 @@ impl TryFrom<Written> for Rule {
 
 impl From<Rule> for Written {
     fn from(rule: Rule) -> Self {
-        let Rule { name, trigger, effect, goes_on, enabled } = rule;
+        let Rule { name, conditions, effect, goes_on, enabled } = rule;
+        let trigger = Trigger::from(&conditions);
         Self { name, trigger, effect, goes_on, enabled }
     }
 }

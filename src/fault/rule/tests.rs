@@ -22,13 +22,14 @@ fn request(ordinal: u64) -> Request<'static> {
 /// The ordinals, of 0 to 29, that a trigger takes.
 fn hits(trigger: &Trigger) -> Vec<u64> {
     trigger.check().unwrap();
+    let conditions = Conditions::from(trigger.clone());
     let mut life = Life::new(true, 0);
     let mut taken = Vec::new();
     for ordinal in 0..30 {
         let request = request(ordinal);
         let stream = || Stream::new(1, "r", ordinal);
-        if life.meet(trigger, &request, 1, stream).is_some() {
-            let _ = life.hit(trigger, &request);
+        if life.meet(&conditions, &request, 1, stream).is_some() {
+            let _ = life.hit(&conditions, &request);
             taken.push(ordinal);
         }
     }
@@ -83,6 +84,7 @@ fn probability_depends_on_the_ordinal_only() {
 #[test]
 fn a_probability_is_met_over_many_requests() {
     let tenth = Trigger { probability: Share::new(0.1).ok(), ..Trigger::default() };
+    let tenth = Conditions::from(tenth);
     let mut life = Life::new(true, 0);
     let draw = |ordinal| Stream::new(3, "tenth", ordinal);
     let hits = (0..10_000)
@@ -97,7 +99,7 @@ fn rules_that_make_no_sense_are_refused_by_member() {
     let any = Trigger::default;
     let error = || Effect::Error(Errno::EIO);
     let content = Content::new(0, None, vec![1], None).ok();
-    let media = || Effect::Media(Media::failing(Errno::EIO));
+    let media = || Effect::Media(Media::failing(Errno::EIO).into());
     let flush_point = Effect::Break { tag: "t".into(), point: Point::FlushBeforeCommit };
     let bad = [
         (Trigger { iotypes: IoTypes::default(), ..any() }, error(), false, "'iotype'"),
@@ -124,7 +126,7 @@ fn rules_that_make_no_sense_are_refused_by_member() {
         ),
         (
             Trigger { sectors: sectors(0, 1), ..any() },
-            Effect::Media(Media { remap_pool: Some(1), ..Media::failing(Errno::EIO) }),
+            Effect::Media(Box::new(Media { remap_pool: Some(1), ..Media::failing(Errno::EIO) })),
             false,
             "'remap-pool'",
         ),

@@ -1,16 +1,14 @@
 //! Which requests a rule matches.
 //!
-//! Knows: a request's shape, time, depth and the engine state. Must not know: what a match does.
-//! Invariant: conditions are tried from the cheapest to the dearest, and guest data is read only
-//! when everything else matches; only requests that meet every condition are counted.
+//! Knows: a request's shape, time, depth and the engine state. Must not know: what a match does, and
+//! how rules keep their triggers (`conditions`). Invariant: what is checked can be met.
 
 use serde::{Deserialize, Serialize};
 
 use super::content::Content;
 use super::schedule::{BadSchedule, Schedule};
-use crate::fault::random::Stream;
 use crate::fault::slow::Share;
-use crate::fault::{Io, IoType, IoTypes, Payload, SectorRange, SectorSet};
+use crate::fault::{Io, IoType, IoTypes, Payload, SectorSet};
 
 /// A request and what the engine may know about its moment.
 #[derive(Clone, Copy)]
@@ -131,40 +129,5 @@ impl Trigger {
             return Err(bad);
         }
         Ok(self.schedule.map_or(Ok(()), |schedule| schedule.check())?)
-    }
-
-    /// Whether a request meets the conditions that do not count. `since_ns`: when the rule came
-    /// into force.
-    pub(in crate::fault) fn is_met(
-        &self,
-        request: &Request<'_>,
-        engine_state: i32,
-        since_ns: u64,
-    ) -> bool {
-        let Request { io, now_ns, depth, payload } = request;
-        self.concerns(io)
-            && self.state.is_none_or(|state| state == engine_state)
-            && self.depth_min.is_none_or(|depth_min| *depth >= depth_min)
-            && self.schedule.is_none_or(|s| s.is_in_force(now_ns.saturating_sub(since_ns)))
-            && self
-                .content
-                .as_ref()
-                .is_none_or(|content| content.is_in(*payload, io.offset_bytes, io.bytes))
-    }
-
-    /// Whether it is about such requests at all.
-    pub(in crate::fault) fn concerns(&self, io: &Io) -> bool {
-        self.iotypes.contains(io.iotype)
-            && self.queue.is_none_or(|queue| queue == io.queue)
-            && (self.sectors.is_empty()
-                || SectorRange::of_bytes(io.offset_bytes, io.bytes)
-                    .is_some_and(|range| self.sectors.first_in(range).is_some()))
-    }
-
-    /// Whether the `met`-th request, from 1, that met the conditions is one to hit.
-    pub(in crate::fault) fn takes(&self, met: u64, stream: &mut Stream) -> bool {
-        met.checked_sub(self.skip)
-            .is_some_and(|after| after > 0 && after.is_multiple_of(self.every))
-            && self.probability.is_none_or(|share| share.takes(stream.next_unit()))
     }
 }

@@ -149,14 +149,14 @@ fn rare(kind: u8, value: u8, number: u8) -> Effect {
             let point = Point::ALL[usize::from(value) % Point::ALL.len()];
             Effect::Break { tag: tag.to_string().into(), point }
         }
-        _ => Effect::Media(Media {
+        _ => Effect::Media(Box::new(Media {
             errno: errno(value),
             heal_on_write: value & 1 != 0,
             remap_pool: (value & 2 != 0).then_some((value >> 2 & 7).into()),
             slow_first: (value & 0x20 != 0)
                 .then(|| SlowFirst { requests: 2, delay: fixed(value & 0x0F) }),
             retries: (value & 0x40 != 0).then_some(1 + u32::from(value >> 7)),
-        }),
+        })),
     }
 }
 

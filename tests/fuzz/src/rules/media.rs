@@ -33,8 +33,8 @@ pub(super) fn fixed_ns(delay: &Distribution) -> u64 {
 
 impl Sectors {
     pub(super) fn of(rule: &Rule) -> Self {
-        let ranges = rule.trigger().sectors.ranges().iter();
-        let bad = ranges.flat_map(|range| range.first()..=range.last()).collect();
+        let sectors = rule.trigger().sectors;
+        let bad = sectors.ranges().iter().flat_map(|range| range.first()..=range.last()).collect();
         Self { bad, healed: 0, tries: BTreeMap::new() }
     }
 

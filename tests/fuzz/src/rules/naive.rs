@@ -291,7 +291,7 @@ impl Entry {
 
     /// Whether the rule is to act.
     fn takes(&mut self, moment: &Moment<'_>) -> bool {
-        let Trigger { skip, every, times, probability, .. } = *self.rule.trigger();
+        let Trigger { skip, every, times, probability, .. } = self.rule.trigger();
         let used_up = times.is_some_and(|times| self.hits >= times);
         if !self.enabled || used_up || self.point() != moment.point || !self.is_met(moment) {
             return false;

@@ -42,8 +42,8 @@ fn rules() -> Vec<Change> {
     let (tag, point) = ("häl".into(), Point::BeforeAnswer);
     vec![
         add("chance", chance, Effect::Error(Errno::ENOSPC)),
-        add("bad", here(), Effect::Media(media)),
-        add("worse", here(), Effect::Media(retried)),
+        add("bad", here(), Effect::Media(media.into())),
+        add("worse", here(), Effect::Media(retried.into())),
         add("page", written, Effect::Break { tag, point }),
         add("flaky", Trigger { schedule, ..here() }, Effect::Delay { delay, then: None }),
         add("stuck", here(), Effect::Hang { at_most_ns: Some(5), then: Some(Errno::EIO) }),
