@@ -222,3 +222,6 @@ impl OwnedMemory {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,8 +18,8 @@ use super::immediate::{ImmediateChannel, Served, Store, end_within};
 use super::{Buffers, Channel, Geometry, Node, OpKind};
 use crate::errno::Errno;
 
-/// Bytes that are allocated together.
-const CHUNK_BYTES: usize = 64 << 10;
+/// Bytes that are allocated together. Miri would take seconds for each chunk's zeroes.
+const CHUNK_BYTES: usize = if cfg!(miri) { 8 << 10 } else { 64 << 10 };
 /// Bytes of a write that are copied together, by way of memory of our own.
 const STEP_BYTES: usize = 4 << 10;
 /// Locks over which the chunks are spread, so that channels seldom meet.
@@ -297,3 +297,6 @@ fn new_chunk() -> Result<Chunk, Errno> {
     chunk.resize(CHUNK_BYTES, 0);
     Ok(chunk)
 }
+
+#[cfg(test)]
+mod tests;

@@ -132,6 +132,8 @@ pub(super) struct LogSlice<'a> {
 impl Bitmap for LogSlice<'_> {
     fn mark_dirty(&self, offset: usize, len: usize) {
         self.log.mark(self.start.saturating_add(offset as u64), len as u64);
+        #[cfg(test)]
+        super::inflight::crash::stored_in_guest();
     }
 
     fn dirty_at(&self, offset: usize) -> bool {

@@ -73,19 +73,28 @@ impl Mapping {
         bytes: u64,
         sharer: &Arc<Sharer>,
     ) -> io::Result<Self> {
-        // Refused for what is no memfd, or was made without the right to seal it.
-        let _ = rustix::fs::fcntl_add_seals(file, SealFlags::SHRINK);
+        if !cfg!(miri) {
+            // Refused for what is no memfd, or was made without the right to seal it.
+            let _ = rustix::fs::fcntl_add_seals(file, SealFlags::SHRINK);
+        }
         check_length(file, offset_bytes, bytes)?;
-        install_handler();
         let bytes = usize::try_from(bytes).map_err(io::Error::other)?;
         let offset = libc::off_t::try_from(offset_bytes).map_err(io::Error::other)?;
-        let (prot, flags) = (PROTECTION, libc::MAP_NORESERVE | libc::MAP_SHARED);
+        let (fd, flags) = if cfg!(miri) {
+            // Miri maps no files: zeroes are in the place of this one, which nobody else sees.
+            (-1, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS)
+        } else {
+            install_handler();
+            (file.as_raw_fd(), libc::MAP_NORESERVE | libc::MAP_SHARED)
+        };
         // SAFETY: a new mapping at an address that the kernel chooses.
-        let start = unsafe { libc::mmap(null_mut(), bytes, prot, flags, file.as_raw_fd(), offset) };
+        let start = unsafe { libc::mmap(null_mut(), bytes, PROTECTION, flags, fd, offset) };
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        leave_out_of_dumps(start, bytes);
+        if !cfg!(miri) {
+            leave_out_of_dumps(start, bytes);
+        }
         let entry = Entry::take(start as usize, bytes, sharer);
         Ok(Self { start: start.cast(), bytes, entry, sharer: sharer.clone() })
     }

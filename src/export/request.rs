@@ -470,3 +470,6 @@ impl<'a> Pieces<'a> {
         rest
     }
 }
+
+#[cfg(test)]
+mod tests;

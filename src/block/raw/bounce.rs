@@ -251,3 +251,6 @@ fn copy_guest(buffers: &Buffers, skip: usize, inside: VolatileSlice<'_>, directi
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -193,6 +193,29 @@ impl Opened {
     }
 }
 
+#[cfg(all(test, miri))]
+impl Opened {
+    /// A regular file that nothing was asked about: Miri has no locks, and hardly an ioctl.
+    pub(super) fn unprobed(file: File, options: RawOptions, size_bytes: u64) -> Self {
+        let kind = ImageKind::File;
+        Self {
+            extent: Arc::new(Extent::new(None, size_bytes)),
+            source: Source::of(&file, kind, options.cache),
+            claimed: Claimed::new(file, Claim::NONE),
+            options,
+            kind,
+            alignment: Alignment::NONE,
+            allocation_bytes: 1,
+            physical_block_bytes: SECTOR_BYTES,
+            earlier: Vec::new(),
+            can_punch: AtomicBool::new(true),
+            can_zero_range: AtomicBool::new(true),
+            bounces: Arc::new(Budget::new(BOUNCE_BYTES_MAX)),
+            flushes: FlushGate::default(),
+        }
+    }
+}
+
 /// The size must be whole blocks, and whole units of what the host transfers.
 fn check_size(
     options: &RawOptions,

@@ -5,6 +5,8 @@ use std::cell::Cell;
 thread_local! {
     /// Points until the crash; nothing if none is to come.
     static LEFT: Cell<Option<u32>> = const { Cell::new(None) };
+    /// Stores to guest memory are points too.
+    static IN_GUEST: Cell<bool> = const { Cell::new(false) };
 }
 
 /// What a crash unwinds with.
@@ -20,6 +22,29 @@ pub(in crate::export) fn point() {
         Some(left) => LEFT.set(Some(left - 1)),
         None => {}
     }
+}
+
+/// Something was stored in guest memory.
+pub(in crate::export) fn stored_in_guest() {
+    if IN_GUEST.get() {
+        point();
+    }
+}
+
+/// Do what somebody else does meanwhile, who does not die.
+pub(super) fn spared<T>(run: impl FnOnce() -> T) -> T {
+    let left = LEFT.take();
+    let ran = run();
+    LEFT.set(left);
+    ran
+}
+
+/// Like [`run_until`], with every store to guest memory a point too.
+pub(super) fn run_until_store<T>(number: u32, run: impl FnOnce() -> T) -> Result<T, Crash> {
+    IN_GUEST.set(true);
+    let ran = run_until(number, run);
+    IN_GUEST.set(false);
+    ran
 }
 
 /// Run until the point of this number; nothing if it was not reached.

@@ -74,4 +74,6 @@ impl QueueLog {
 #[cfg(test)]
 pub(super) mod crash;
 #[cfg(test)]
+mod lives;
+#[cfg(test)]
 mod tests;

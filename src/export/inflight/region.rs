@@ -131,6 +131,14 @@ impl Region {
     }
 }
 
+#[cfg(all(test, miri))]
+impl Region {
+    /// All of it, in the place of the file, which Miri does not map.
+    pub(super) fn whole(&self) -> vm_memory::VolatileSlice<'_> {
+        self.mapped.as_volatile_slice()
+    }
+}
+
 /// What a queue's part begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum QueueField {
