@@ -6,9 +6,9 @@
 
 use smallvec::SmallVec;
 use virtio_bindings::virtio_ring::{VRING_DESC_F_INDIRECT, VRING_DESC_F_NEXT, VRING_DESC_F_WRITE};
-use vm_memory::{Bytes, GuestAddress};
 
 use super::memory::GuestMemory;
+use super::touch;
 
 /// Bytes of one descriptor.
 const DESCRIPTOR_BYTES: u32 = 16;
@@ -83,9 +83,8 @@ impl Table {
         }
         let addr = self.addr.checked_add(u64::from(index) * u64::from(DESCRIPTOR_BYTES));
         let addr = addr.ok_or(BadChain::Unreadable)?;
-        let raw: [u8; 16] =
-            memory.read_obj(GuestAddress(addr)).map_err(|_| BadChain::Unreadable)?;
-        let raw = u128::from_le_bytes(raw);
+        let raw = touch::read::<u128>(memory, addr).ok_or(BadChain::Unreadable)?;
+        let raw = u128::from_le(raw);
         #[allow(clippy::cast_possible_truncation)] // the fields of struct virtq_desc
         Ok(Descriptor {
             addr: raw as u64,
@@ -174,7 +173,7 @@ impl Walk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vm_memory::GuestMemoryMmap;
+    use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
     const MEMORY_BYTES: usize = 0x10000;
 

@@ -32,6 +32,7 @@ mod round;
 mod serve;
 mod session;
 mod stats;
+mod touch;
 mod wire;
 mod worker;
 

@@ -20,6 +20,7 @@ use super::chain::{Chain, Piece, PieceList};
 use super::config::{DISCARD_SECTORS_MAX, DISCARD_SEGMENTS_MAX, has};
 use super::disk::{Disk, SERIAL_BYTES};
 use super::memory::{GuestMemory, mark_dirty};
+use super::touch;
 use crate::block::{Buffers, IoVecs, MemoryOwner, OpKind};
 use crate::errno::Errno;
 use crate::fault::IoType;
@@ -383,7 +384,7 @@ impl Request {
         let status_written = self.writable.last().is_some_and(|last| {
             // A piece that runs past the last address has no last byte: it does not begin anew at 0.
             let addr = last.addr.checked_add(u64::from(last.bytes) - 1);
-            addr.is_some_and(|addr| self.memory.write_obj(status, GuestAddress(addr)).is_ok())
+            addr.is_some_and(|addr| touch::write_byte(&self.memory, addr, status).is_some())
         });
         let gapless = filled_bytes == self.data_bytes && status_written;
         Used { head: self.head, bytes: filled_bytes + u32::from(gapless) }
@@ -442,7 +443,7 @@ impl<'a> Pieces<'a> {
             let Some(addr) = piece.addr.checked_add(u64::from(self.consumed)) else {
                 return false;
             };
-            if memory.read_slice(now, GuestAddress(addr)).is_err() {
+            if touch::fill(memory, addr, now).is_none() {
                 return false;
             }
             into = later;

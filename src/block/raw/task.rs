@@ -50,8 +50,8 @@ pub(super) enum Call<'a> {
 /// What is to be done for a task.
 #[derive(Debug)]
 pub(super) enum Next<'a> {
-    /// Carry this out and tell the task the result.
-    Call(Call<'a>),
+    /// Carry this out on the image that it was submitted to, and tell the task the result.
+    Call(&'a Opened, Call<'a>),
     /// Ask again when the waker was woken.
     Wait,
     /// That was all.
@@ -265,19 +265,20 @@ impl Task {
         {
             self.end(Err(Errno::EIO));
         }
-        match &self.stage {
-            Stage::Pending(_) => Next::Wait,
-            Stage::Ended(result) => Next::Ended(*result),
-            Stage::Sync(_) => Next::Call(Call::Datasync),
-            Stage::Allocate(allocation) => Next::Call(allocation.call()),
-            Stage::Direct(direct) => Next::Call(direct.call(&mut self.pieces)),
+        let call = match &self.stage {
+            Stage::Pending(_) => return Next::Wait,
+            Stage::Ended(result) => return Next::Ended(*result),
+            Stage::Sync(_) => Call::Datasync,
+            Stage::Allocate(allocation) => allocation.call(),
+            Stage::Direct(direct) => direct.call(&mut self.pieces),
             Stage::Bounced(bounced) => {
                 let (direction, piece, offset_bytes) = bounced.call();
                 self.pieces.clear();
                 self.pieces.push(piece);
-                Next::Call(transfer_call(direction, &self.pieces, offset_bytes))
+                transfer_call(direction, &self.pieces, offset_bytes)
             }
-        }
+        };
+        Next::Call(&self.image, call)
     }
 
     /// True once it is this task's turn to write, or there is nothing to wait for.
@@ -317,16 +318,6 @@ impl Task {
             }
         }
         true
-    }
-
-    /// The descriptor that the calls are for, open as long as the task exists.
-    pub(super) fn raw_fd(&self) -> i32 {
-        self.image.raw_fd()
-    }
-
-    /// The image that it was submitted to.
-    pub(super) fn image(&self) -> &Arc<Opened> {
-        &self.image
     }
 
     /// Block until [`next`](Self::next) may have another answer.

@@ -115,12 +115,11 @@ impl Shared {
 impl Job {
     fn run(mut self) {
         let result = loop {
-            let fd = self.task.raw_fd();
             match self.task.next(None) {
                 Next::Ended(result) => break result,
                 Next::Wait => self.task.wait(),
-                Next::Call(call) => {
-                    let result = plainly(fd, &call);
+                Next::Call(image, call) => {
+                    let result = plainly(image.raw_fd(), &call);
                     self.task.advance(result);
                 }
             }

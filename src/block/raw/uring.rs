@@ -159,7 +159,7 @@ impl UringChannel {
             return self.backlog.push_back(slot);
         }
         let Some(task) = self.slots[slot].as_mut() else { return };
-        let (image, ticket) = (task.image().clone(), task.ticket);
+        let ticket = task.ticket;
         let entry = loop {
             match task.next(Some(&self.waker)) {
                 Next::Wait => return self.parked.push(slot),
@@ -168,7 +168,7 @@ impl UringChannel {
                     *self.slots[slot] = None;
                     return self.free.push(slot);
                 }
-                Next::Call(call) => {
+                Next::Call(image, call) => {
                     let fd = image.raw_fd();
                     let Some(result) = inline::carry_out(&image.source, company, fd, &call) else {
                         break entry(types::Fd(fd), &call).user_data(slot as u64);

@@ -140,7 +140,7 @@ fn run(task: &mut Task, kernel: &mut Kernel) -> Result<(), Errno> {
         match task.next(None) {
             Next::Ended(result) => return result,
             Next::Wait => panic!("it has nobody to wait for"),
-            Next::Call(call) => {
+            Next::Call(_, call) => {
                 let result = kernel.carry_out(&call, Mood::Move(1000));
                 task.advance(result);
             }
@@ -183,7 +183,7 @@ fn a_durable_write_ends_after_its_flush() {
 fn a_full_file_system_is_not_remembered_but_a_failed_flush_is() {
     let (image, mut kernel) = (opened(FINE), Kernel::new(FINE));
     let mut full = task(write(0, &[1; 512], true), &image);
-    assert!(matches!(full.next(None), Next::Call(Call::Write { .. })));
+    assert!(matches!(full.next(None), Next::Call(_, Call::Write { .. })));
     full.advance(Err(Errno::ENOSPC));
     assert!(matches!(full.next(None), Next::Ended(Err(Errno::ENOSPC))));
     assert_eq!(run(&mut task(OpKind::Flush, &image), &mut kernel), Ok(()));
@@ -205,7 +205,7 @@ fn a_flush_that_ran_beside_a_failed_one_fails_too() {
     let image = opened(FINE);
     let waker = Arc::new(Waker::new().unwrap());
     let (mut first, mut second) = (task(OpKind::Flush, &image), task(OpKind::Flush, &image));
-    assert!(matches!(first.next(Some(&waker)), Next::Call(Call::Datasync)));
+    assert!(matches!(first.next(Some(&waker)), Next::Call(_, Call::Datasync)));
     assert!(matches!(second.next(Some(&waker)), Next::Wait));
     first.advance(Err(Errno::EIO));
     assert!(matches!(second.next(Some(&waker)), Next::Ended(Err(Errno::EIO))));
@@ -215,7 +215,7 @@ fn a_flush_that_ran_beside_a_failed_one_fails_too() {
 fn a_flush_that_is_dropped_while_under_way_lets_others_pass() {
     let (image, mut kernel) = (opened(FINE), Kernel::new(FINE));
     let mut first = task(OpKind::Flush, &image);
-    assert!(matches!(first.next(None), Next::Call(Call::Datasync)));
+    assert!(matches!(first.next(None), Next::Call(_, Call::Datasync)));
     drop(first);
     assert_eq!(run(&mut task(OpKind::Flush, &image), &mut kernel), Ok(()));
     assert_eq!(kernel.calls, ["datasync"]);
@@ -296,7 +296,7 @@ fn thousands_of_bounced_requests_take_no_more_memory_than_their_image_allows() {
                 false
             }
             Next::Wait => true,
-            Next::Call(call) => {
+            Next::Call(_, call) => {
                 // Slowly, so that as many as may be are under way at once.
                 let result = kernel.carry_out(&call, Mood::Move(1));
                 task.advance(result);
@@ -323,11 +323,11 @@ fn a_write_under_way_when_its_image_is_reopened_keeps_the_new_ones_from_its_bloc
     let waker = Arc::new(Waker::new().unwrap());
     let old = reopened(&path, None, FINE);
     let mut first = task(write(512, &[1; 512], false), &old);
-    assert!(matches!(first.next(Some(&waker)), Next::Call(Call::Write { .. })));
+    assert!(matches!(first.next(Some(&waker)), Next::Call(_, Call::Write { .. })));
 
     let elsewhere = reopened(&other, Some(&old), COARSE);
     let mut unrelated = task(write(1024, &[2; 512], false), &elsewhere);
-    assert!(matches!(unrelated.next(Some(&waker)), Next::Call(Call::Read { .. })));
+    assert!(matches!(unrelated.next(Some(&waker)), Next::Call(_, Call::Read { .. })));
     drop(old);
     for before in [&elsewhere, &reopened(&other, Some(&elsewhere), FINE)] {
         let new = reopened(&path, Some(before), COARSE);
@@ -339,7 +339,7 @@ fn a_write_under_way_when_its_image_is_reopened_keeps_the_new_ones_from_its_bloc
     assert!(matches!(second.next(Some(&waker)), Next::Wait));
     first.advance(Ok(512));
     assert!(waker.is_awake());
-    assert!(matches!(second.next(Some(&waker)), Next::Call(Call::Read { .. })));
+    assert!(matches!(second.next(Some(&waker)), Next::Call(_, Call::Read { .. })));
 }
 
 #[test]
@@ -440,7 +440,7 @@ fn check(case: &Case, alignment: Alignment) -> Result<(), TestCaseError> {
                 running.remove(index);
             }
             Next::Wait => {}
-            Next::Call(call) => {
+            Next::Call(_, call) => {
                 let result = kernel.carry_out(&call, mood);
                 running[index].advance(result);
             }
