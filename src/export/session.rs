@@ -83,9 +83,9 @@ impl Session {
     pub(super) fn new(disk: Arc<Disk>, sharer: Arc<Sharer>) -> Self {
         let vrings =
             std::iter::repeat_with(Vring::default).take(disk.options.num_queues.into()).collect();
-        let writeback = Arc::new(AtomicBool::new(disk.options.writeback));
         let log = Arc::new(DirtyLog::default());
         Self {
+            writeback: Arc::new(AtomicBool::new(disk.options.writeback)),
             disk,
             owned: false,
             features: 0,
@@ -95,7 +95,6 @@ impl Session {
             log,
             vrings,
             inflight: None,
-            writeback,
             stuck_since: None,
         }
     }
@@ -401,6 +400,7 @@ impl RequestHandler for Session {
                 if has(self.features, VIRTIO_BLK_F_CONFIG_WCE) =>
             {
                 self.writeback.store(*value == 1, Ordering::Relaxed);
+                self.inflight.iter().for_each(|region| region.keep_writeback(*value == 1));
                 Ok(())
             }
             _ => Err(Error::InvalidParam),
@@ -454,7 +454,9 @@ impl RequestHandler for Session {
         }
         let shape = self.inflight_shape(told)?;
         let region = Region::map(shape, &file, told.mmap_offset, told.mmap_size, &self.sharer);
-        self.inflight = Some(Arc::new(region.map_err(Error::ReqHandlerError)?));
+        let region = region.map_err(Error::ReqHandlerError)?;
+        region.agree_on_writeback(&self.writeback, self.disk.options.writeback);
+        self.inflight = Some(Arc::new(region));
         Ok(())
     }
 

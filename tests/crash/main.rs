@@ -16,6 +16,7 @@ mod support {
     pub mod operator;
 }
 
+mod cache;
 mod faults;
 mod kills;
 mod memory;

@@ -64,6 +64,11 @@ impl Guest {
         self.daemon.socket("disk0")
     }
 
+    /// The connection.
+    pub fn front(&self) -> &Front {
+        self.front.as_ref().expect("a connection")
+    }
+
     /// Forget the connection, as a front end does whose back end has gone.
     pub fn lose_connection(&mut self) {
         self.front = None;

@@ -91,7 +91,6 @@ impl QueueLog {
 
     /// Set up a log that nobody has used.
     fn begin(&mut self, used_idx: u16) {
-        self.queue.put(QueueField::Features, 0);
         self.queue.put(QueueField::DescNum, u64::from(self.queue.size()));
         self.queue.put(QueueField::LastBatchHead, 0);
         self.published(used_idx);

@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, Ordering};
 
 use rustix::fs::{MemfdFlags, SealFlags};
 use vm_memory::{AtomicInteger, MmapRegion, VolatileMemory};
@@ -21,6 +21,12 @@ const HEADER_BYTES: usize = 16;
 const STATE_BYTES: usize = 16;
 /// What a queue's part is a multiple of, so that queues share no cache line.
 const STRIDE_UNIT: usize = 64;
+
+/// Where the first queue's `features` lie, which no version of the protocol uses: QEMU has them zero.
+const FEATURES_AT: usize = 0;
+/// What we keep there: the guest has chosen one of the two caches.
+const WRITE_THROUGH: u64 = 1 << 62;
+const WRITE_BACK: u64 = 1 << 63;
 
 /// How many queues a region has a part for, and of how many descriptors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +123,24 @@ impl Region {
         (queue_index < self.shape.num_queues).then(|| Queue { region: self.clone(), start })
     }
 
+    /// Have the guest's choice of a cache (the configuration's `writeback`) be what the region says, if it
+    /// says anything; else let it say what was chosen, if that is not what every guest begins with.
+    /// No front end tells it to the next back end, whose guest relies on it all the same.
+    pub(in crate::export) fn agree_on_writeback(&self, chosen: &AtomicBool, default: bool) {
+        match self.load::<AtomicU64>(FEATURES_AT) {
+            Some(WRITE_THROUGH) => chosen.store(false, Ordering::Relaxed),
+            Some(WRITE_BACK) => chosen.store(true, Ordering::Relaxed),
+            _ if chosen.load(Ordering::Relaxed) != default => self.keep_writeback(!default),
+            _ => {}
+        }
+    }
+
+    /// The guest has chosen.
+    pub(in crate::export) fn keep_writeback(&self, writeback: bool) {
+        let choice = if writeback { WRITE_BACK } else { WRITE_THROUGH };
+        self.store::<AtomicU64>(FEATURES_AT, choice);
+    }
+
     fn load<T: AtomicInteger>(&self, at: usize) -> Option<T::V> {
         let cell: &T = self.mapped.get_atomic_ref(at).ok()?;
         Some(cell.load(Ordering::Acquire))
@@ -142,7 +166,6 @@ impl Region {
 /// What a queue's part begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum QueueField {
-    Features,
     /// 0 while the rest is not set up.
     Version,
     DescNum,
@@ -175,7 +198,6 @@ impl Queue {
     pub(super) fn get(&self, field: QueueField) -> u64 {
         let at = self.start;
         let loaded = match field {
-            QueueField::Features => self.region.load::<AtomicU64>(at),
             QueueField::Version => self.region.load::<AtomicU16>(at + 8).map(u64::from),
             QueueField::DescNum => self.region.load::<AtomicU16>(at + 10).map(u64::from),
             QueueField::LastBatchHead => self.region.load::<AtomicU16>(at + 12).map(u64::from),
@@ -188,7 +210,6 @@ impl Queue {
     pub(super) fn put(&self, field: QueueField, value: u64) {
         let at = self.start;
         match field {
-            QueueField::Features => self.region.store::<AtomicU64>(at, value),
             QueueField::Version => self.region.store::<AtomicU16>(at + 8, value as u16),
             QueueField::DescNum => self.region.store::<AtomicU16>(at + 10, value as u16),
             QueueField::LastBatchHead => self.region.store::<AtomicU16>(at + 12, value as u16),
