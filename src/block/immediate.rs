@@ -118,6 +118,10 @@ impl<S: Store> Channel for ImmediateChannel<S> {
         done.append(&mut self.ended);
     }
 
+    fn has_ended(&mut self) -> bool {
+        self.awake
+    }
+
     fn wake_fds(&self) -> Vec<BorrowedFd<'_>> {
         vec![self.waker.as_fd()]
     }

@@ -38,6 +38,10 @@ impl Direct {
         Self { memory, direction, transfer }
     }
 
+    pub(super) fn is_read(&self) -> bool {
+        self.direction == Direction::Read
+    }
+
     /// Take the result of one call.
     pub(super) fn after(&mut self, result: Result<u32, Errno>) -> Progress {
         match self.transfer.after(result) {

@@ -64,6 +64,43 @@ impl Kind {
     }
 }
 
+/// The longest call, in bytes: 0.1 ms or so of copying.
+const CALL_BYTES_MAX: u64 = 1 << 20;
+/// All calls until the worker has looked at what else there is to do.
+const ALL_BYTES_MAX: u64 = 4 << 20;
+
+/// How much a worker may still carry out itself.
+#[derive(Debug)]
+pub(super) struct Allowance {
+    left_bytes: u64,
+}
+
+impl Allowance {
+    pub(super) fn new() -> Self {
+        Self { left_bytes: ALL_BYTES_MAX }
+    }
+
+    /// It has looked.
+    pub(super) fn renew(&mut self) {
+        *self = Self::new();
+    }
+
+    /// Whether a call is short enough, and what is left is enough for it; then it is spent.
+    fn covers(&mut self, call: &Call<'_>) -> bool {
+        let bytes = match call {
+            Call::Read { pieces, .. } | Call::Write { pieces, .. } => {
+                pieces.iter().map(|piece| piece.iov_len as u64).sum()
+            }
+            Call::Datasync | Call::Allocate { .. } => 0,
+        };
+        let is_covered = bytes <= CALL_BYTES_MAX && bytes <= self.left_bytes;
+        if is_covered {
+            self.left_bytes -= bytes;
+        }
+        is_covered
+    }
+}
+
 /// Whether a call has others beside it that the ring could be given with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Company {
@@ -73,23 +110,28 @@ pub(super) enum Company {
     Some,
 }
 
-/// Carry a call out now, if it does not wait for a device. `None`, and nothing done, if it might, or if
-/// the ring finds what is cached as quickly, and many of it in one call.
+/// Carry a call out now, if it does not wait for a device. `None`, and nothing done, if it might, or takes
+/// too long, or if the ring finds what is cached as quickly, and many of it in one call.
 pub(super) fn carry_out(
     source: &Source,
+    allowance: &mut Allowance,
     company: Company,
     fd: i32,
     call: &Call<'_>,
 ) -> Option<Result<u32, Errno>> {
-    match (call, source.kind) {
-        (_, Kind::Device) | (Call::Allocate { .. }, _) => None,
-        (Call::Read { .. } | Call::Write { .. } | Call::Datasync, Kind::Memory) => {
-            Some(plainly(fd, call))
-        }
-        (Call::Read { .. }, _) if company == Company::Some => None,
-        (Call::Read { .. }, Kind::Cached) => at_once(&source.reads_at_once, fd, call),
+    let is_meant = match (call, source.kind) {
+        (_, Kind::Device) | (Call::Allocate { .. }, _) => false,
+        (Call::Read { .. } | Call::Write { .. } | Call::Datasync, Kind::Memory) => true,
+        (Call::Read { .. }, Kind::Cached) => company == Company::None,
         // The kernel waits here for a file system that is frozen, whatever it is told (`file_start_write`).
-        (Call::Write { .. } | Call::Datasync, Kind::Cached) => None,
+        (Call::Write { .. } | Call::Datasync, Kind::Cached) => false,
+    };
+    if !is_meant || !allowance.covers(call) {
+        return None;
+    }
+    match source.kind {
+        Kind::Memory => Some(plainly(fd, call)),
+        Kind::Cached | Kind::Device => at_once(&source.reads_at_once, fd, call),
     }
 }
 
@@ -99,7 +141,8 @@ fn at_once(is_known: &AtomicBool, fd: i32, call: &Call<'_>) -> Option<Result<u32
         return None;
     }
     match ask(fd, call, libc::RWF_NOWAIT) {
-        Err(Errno::EAGAIN) => None,
+        // Linux 5.9 and 5.10 say 0 for what is not in memory, too (preadv2(2), BUGS).
+        Err(Errno::EAGAIN) | Ok(0) => None,
         // What a kernel or a file system says that does not know the flag.
         Err(errno) if [Errno::EOPNOTSUPP.number(), libc::ENOSYS].contains(&errno.number()) => {
             is_known.store(false, Ordering::Relaxed);
@@ -168,7 +211,8 @@ mod tests {
             Call::Allocate { mode: 0, offset_bytes: 0, bytes: 512 },
         ];
         for call in calls {
-            let told = carry_out(&source, Company::None, file.as_raw_fd(), &call);
+            let allowance = &mut Allowance::new();
+            let told = carry_out(&source, allowance, Company::None, file.as_raw_fd(), &call);
             assert_eq!(told, None, "{call:?}");
         }
     }
@@ -181,7 +225,9 @@ mod tests {
         file.set_len(4096).unwrap();
         let source = Source::of(&file, ImageKind::File, CacheMode::Buffered);
         assert_eq!(source.kind, Kind::Memory);
-        let ask = |call: &Call<'_>| carry_out(&source, Company::Some, file.as_raw_fd(), call);
+        let ask = |call: &Call<'_>| {
+            carry_out(&source, &mut Allowance::new(), Company::Some, file.as_raw_fd(), call)
+        };
         let (mut data, mut read) = ([7; 512], [0; 512]);
         let from = piece(&mut data);
         assert_eq!(ask(&Call::Write { pieces: &from, offset_bytes: 3584 }), Some(Ok(512)));
@@ -191,5 +237,39 @@ mod tests {
         assert_eq!(ask(&Call::Read { pieces: &into, offset_bytes: 4096 }), Some(Ok(0)), "its end");
         assert_eq!(ask(&Call::Datasync), Some(Ok(0)));
         assert_eq!(read[96..], [7; 416], "the first 96 bytes were read once more");
+    }
+
+    #[test]
+    fn the_end_of_a_cached_file_is_left_to_who_knows_it_for_sure() {
+        use std::os::fd::AsRawFd;
+        let file = tempfile::tempfile_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        file.set_len(512).unwrap();
+        let source = Source { kind: Kind::Cached, reads_at_once: AtomicBool::new(true) };
+        let mut memory = [0; 512];
+        let pieces = piece(&mut memory);
+        let ask = |offset_bytes| {
+            let call = Call::Read { pieces: &pieces, offset_bytes };
+            carry_out(&source, &mut Allowance::new(), Company::None, file.as_raw_fd(), &call)
+        };
+        assert_eq!(ask(512), None, "0 bytes may mean that they are not in memory");
+        assert!(ask(0).is_none_or(|told| told == Ok(512)));
+    }
+
+    #[test]
+    fn only_so_much_is_carried_out_at_once() {
+        let mut byte = [0];
+        let mut of = |bytes: u64| {
+            let iov_len = usize::try_from(bytes).unwrap();
+            [libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len }]
+        };
+        let (small, large) = (of(CALL_BYTES_MAX), of(CALL_BYTES_MAX + 1));
+        let read = |pieces| Call::Read { pieces, offset_bytes: 0 };
+        let mut allowance = Allowance::new();
+        assert!(!allowance.covers(&read(&large)), "whatever is left");
+        let covered = (0..100).take_while(|_| allowance.covers(&read(&small))).count();
+        assert_eq!(covered as u64, ALL_BYTES_MAX / CALL_BYTES_MAX);
+        assert!(allowance.covers(&Call::Datasync), "which moves nothing");
+        allowance.renew();
+        assert!(allowance.covers(&read(&small)));
     }
 }

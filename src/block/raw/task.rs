@@ -320,6 +320,11 @@ impl Task {
         true
     }
 
+    /// Whether it reads, and waits for nobody before the kernel.
+    pub(super) fn is_ready_read(&self) -> bool {
+        matches!(&self.stage, Stage::Direct(direct) if direct.is_read())
+    }
+
     /// Block until [`next`](Self::next) may have another answer.
     pub(super) fn wait(&self) {
         self.image.flushes.wait();

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use io_uring::{IoUring, Probe, opcode, register, squeue, types};
 
 use super::current::Current;
-use super::inline::{self, Company};
+use super::inline::{self, Allowance, Company};
 use super::task::{Call, Next, Task};
 use crate::block::waker::Waker;
 use crate::block::{Channel, Completion, Op};
@@ -117,6 +117,8 @@ pub(super) struct UringChannel {
     waker_armed: bool,
     ended: Vec<Completion>,
     results: Vec<(u64, i32)>,
+    /// What may be carried out without the ring until the next commit or poll.
+    allowance: Allowance,
     outage: Outage,
 }
 
@@ -135,6 +137,7 @@ impl UringChannel {
             waker_armed: false,
             ended: Vec::new(),
             results: Vec::new(),
+            allowance: Allowance::new(),
             outage: Outage::default(),
         })
     }
@@ -170,7 +173,10 @@ impl UringChannel {
                 }
                 Next::Call(image, call) => {
                     let fd = image.raw_fd();
-                    let Some(result) = inline::carry_out(&image.source, company, fd, &call) else {
+                    let allowance = &mut self.allowance;
+                    let Some(result) =
+                        inline::carry_out(&image.source, allowance, company, fd, &call)
+                    else {
                         break entry(types::Fd(fd), &call).user_data(slot as u64);
                     };
                     task.advance(result);
@@ -285,6 +291,7 @@ impl Channel for UringChannel {
         }
         self.arm_waker();
         self.enter();
+        self.allowance.renew();
     }
 
     fn poll(&mut self, done: &mut Vec<Completion>) {
@@ -294,6 +301,7 @@ impl Channel for UringChannel {
             self.enter();
         }
         done.append(&mut self.ended);
+        self.allowance.renew();
     }
 
     fn has_ended(&mut self) -> bool {
