@@ -19,6 +19,7 @@ mod door;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod handoff;
+mod in_flight;
 mod inflight;
 mod late;
 mod mapping;

@@ -22,6 +22,7 @@ use super::control::{Change, Listener};
 use super::disk::{Disk, HeldOnStop, IoFailure, QUEUE_SIZE_MAX};
 #[cfg(feature = "fuzzing")]
 use super::fuzzing::watch::{Event, tell};
+use super::in_flight::InFlight;
 use super::inflight::Taken;
 use super::late;
 use super::memory::GuestMemory;
@@ -52,6 +53,11 @@ pub(super) struct WorkerSetup {
     pub(super) writeback: Arc<AtomicBool>,
 }
 
+/// The head that a ticket is for: tickets are made of heads.
+fn head_of(ticket: Ticket) -> u16 {
+    u16::try_from(ticket.0).unwrap_or(u16::MAX)
+}
+
 const KICK: u64 = 0;
 const WAKE: u64 = 1;
 const CHANNEL: u64 = 2;
@@ -66,8 +72,7 @@ pub(super) struct Loop {
     writeback: Arc<AtomicBool>,
     channel: Box<dyn Channel>,
     /// By head, because a head may be in flight only once.
-    in_flight: Vec<Option<Request>>,
-    in_flight_count: usize,
+    in_flight: InFlight<Request>,
     enabled: bool,
     /// Set while the ring stops.
     draining: Option<Patience>,
@@ -94,7 +99,7 @@ pub(super) struct Loop {
 impl Loop {
     pub(super) fn new(setup: WorkerSetup, control: Listener) -> io::Result<Self> {
         let queue = setup.ring.index;
-        let size = usize::from(setup.ring.size);
+        let ring_size = setup.ring.size;
         let (ring, recovered) =
             Ring::start(setup.ring, QUEUE_SIZE_MAX, &setup.memory).map_err(io::Error::other)?;
         let (redo, unfinished) = unfinished(&setup.disk, queue, recovered);
@@ -129,16 +134,15 @@ impl Loop {
             features: setup.features,
             writeback: setup.writeback,
             channel,
-            in_flight: std::iter::repeat_with(|| None).take(size).collect(),
-            in_flight_count: 0,
+            in_flight: InFlight::new(ring_size),
             enabled: setup.enabled,
             draining: None,
             given_up: 0,
             control,
             epoll,
             _kick: setup.kick,
-            heads: Vec::with_capacity(size),
-            done: Vec::with_capacity(size),
+            heads: Vec::with_capacity(ring_size.into()),
+            done: Vec::with_capacity(ring_size.into()),
             unfinished,
             redo,
             round: Round::first(),
@@ -156,7 +160,7 @@ impl Loop {
         if !self.is_abandoned() {
             self.ring.announce(&self.memory);
         }
-        if self.draining.is_some() && self.in_flight_count == 0 {
+        if self.draining.is_some() && self.in_flight.len() == 0 {
             return false;
         }
         let busy =
@@ -300,7 +304,7 @@ impl Loop {
     /// were asked of the image.
     fn take(&mut self, head: u16) -> u64 {
         let ordinal = self.disk.next_ordinal();
-        if self.in_flight[usize::from(head)].is_some() {
+        if self.in_flight.has(head) {
             self.refuse(head, Mark::Stays, &"the descriptor is in flight already");
             return 0;
         }
@@ -345,8 +349,7 @@ impl Loop {
 
     fn submit(&mut self, request: Request, kind: OpKind, ordinal: u64, again: bool) -> u64 {
         let head = request.head();
-        self.in_flight[usize::from(head)] = Some(request);
-        self.in_flight_count += 1;
+        self.in_flight.insert(head, request);
         let op = Op { ticket: Ticket(u64::from(head)), ordinal, queue: self.queue, kind };
         let bytes = op.io().bytes;
         if again {
@@ -363,10 +366,7 @@ impl Loop {
         self.channel.poll(&mut done);
         let any = !done.is_empty();
         for completion in done.drain(..) {
-            let slot = usize::try_from(completion.ticket.0).ok();
-            let request = slot.and_then(|slot| self.in_flight.get_mut(slot)?.take());
-            if let Some(request) = request {
-                self.in_flight_count -= 1;
+            if let Some(request) = self.in_flight.take(head_of(completion.ticket)) {
                 self.answer(
                     request,
                     completion.result.map_or_else(Outcome::Failed, |()| Outcome::Done),
@@ -378,11 +378,8 @@ impl Loop {
             self.channel.answered();
         }
         for ticket in self.channel.take_kept() {
-            let slot = usize::try_from(ticket.0).ok();
             // No answer: it stays marked, and the next worker takes it up.
-            if slot.and_then(|slot| self.in_flight.get_mut(slot)?.take()).is_some() {
-                self.in_flight_count -= 1;
-            }
+            self.in_flight.take(head_of(ticket));
         }
         any
     }
@@ -394,10 +391,9 @@ impl Loop {
             return;
         };
         let (now, before) = (Instant::now(), self.given_up);
-        for slot in 0..self.in_flight.len() {
-            let is_over = |request: &mut Request| patience.is_over(request.is_read(), now);
-            if let Some(request) = self.in_flight[slot].take_if(is_over) {
-                self.in_flight_count -= 1;
+        for head in self.in_flight.heads() {
+            let is_over = |request: &Request| patience.is_over(request.is_read(), now);
+            if let Some(request) = self.in_flight.take_if(head, is_over) {
                 self.given_up += 1;
                 self.answer(request, Outcome::Failed(Errno::EIO));
             }
