@@ -10,6 +10,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use rustix::io::retry_on_intr;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -95,7 +96,8 @@ impl Message {
             return Err(WireError::Descriptors);
         }
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        match sendmsg(socket, &[IoSlice::new(&self.bytes)], &mut control, flags) {
+        let bytes = [IoSlice::new(&self.bytes)];
+        match retry_on_intr(|| sendmsg(&socket, &bytes, &mut control, flags)) {
             Ok(sent) if sent == self.bytes.len() => Ok(()),
             Ok(_) | Err(rustix::io::Errno::AGAIN) => Err(WireError::Deaf),
             Err(errno) => Err(errno.into()),
@@ -171,7 +173,7 @@ impl Inbox {
         self.bytes.resize(have + missing, 0);
         let mut slices = [IoSliceMut::new(&mut self.bytes[have..])];
         let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-        let received = recvmsg(socket, &mut slices, &mut control, flags);
+        let received = retry_on_intr(|| recvmsg(socket, &mut slices, &mut control, flags));
         let taken = received.as_ref().map_or(0, |received| received.bytes);
         self.bytes.truncate(have + taken);
         for message in control.drain() {
@@ -200,7 +202,7 @@ pub(super) fn discard(socket: impl AsFd) {
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut slices = [IoSliceMut::new(&mut bytes)];
         let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-        match recvmsg(&socket, &mut slices, &mut control, flags) {
+        match retry_on_intr(|| recvmsg(&socket, &mut slices, &mut control, flags)) {
             Ok(received) if received.bytes > 0 => {}
             _ => return,
         }
