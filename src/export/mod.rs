@@ -34,6 +34,7 @@ mod serve;
 mod session;
 mod stats;
 mod touch;
+mod vring;
 mod wire;
 mod worker;
 

@@ -33,28 +33,8 @@ use super::mapping::Sharer;
 use super::memory::{MEMORY_SLOTS_MAX, MemoryTable};
 use super::patience::Patience;
 use super::ring::RingSetup;
+use super::vring::Vring;
 use super::worker::WorkerSetup;
-
-/// What the front end has said about one queue.
-#[derive(Debug, Default)]
-struct Vring {
-    size: Option<u16>,
-    /// In the front end's address space: descriptor table, avail ring, used ring.
-    user_addrs: Option<[u64; 3]>,
-    next_avail: u16,
-    enabled: bool,
-    call: Option<File>,
-    err: Option<File>,
-    /// Present while the ring is started.
-    worker: Option<Worker>,
-}
-
-impl Vring {
-    /// What a worker may wait to write to, for good if the front end wants it.
-    fn bells(&self) -> impl Iterator<Item = File> {
-        [&self.call, &self.err].into_iter().flatten().filter_map(|bell| bell.try_clone().ok())
-    }
-}
 
 /// One front end's session with one disk.
 #[derive(Debug)]
@@ -334,25 +314,11 @@ impl RequestHandler for Session {
     }
 
     fn set_vring_call(&mut self, index: u8, fd: Option<File>) -> Result<()> {
-        check(fd.as_ref())?;
-        let vring = self.vring(index.into())?;
-        let copy = duplicate(fd.as_ref())?;
-        if let Some(worker) = &vring.worker {
-            worker.tell(Change::Call(copy)).map_err(Error::ReqHandlerError)?;
-        }
-        vring.call = fd;
-        Ok(())
+        self.vring(index.into())?.set_call(fd)
     }
 
     fn set_vring_err(&mut self, index: u8, fd: Option<File>) -> Result<()> {
-        check(fd.as_ref())?;
-        let vring = self.vring(index.into())?;
-        let copy = duplicate(fd.as_ref())?;
-        if let Some(worker) = &vring.worker {
-            worker.tell(Change::Err(copy)).map_err(Error::ReqHandlerError)?;
-        }
-        vring.err = fd;
-        Ok(())
+        self.vring(index.into())?.set_err(fd)
     }
 
     fn get_protocol_features(&mut self) -> Result<VhostUserProtocolFeatures> {
