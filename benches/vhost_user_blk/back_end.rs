@@ -4,6 +4,7 @@
 //! the file. Must not know: what is asked of them. Invariants: a program is gone when its [`Running`] is
 //! dropped; each is asked as its users would ask it, with nothing that its help does not tell.
 
+use std::any::Any;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use crate::support::front::{Front, ONE_REGION, Queue, feature, protocol};
 use crate::support::operator::Operator;
 
 /// Longest that a program may take to serve.
-const START_WAIT: Duration = Duration::from_secs(60);
+const START_WAIT: Duration = Duration::from_secs(20);
 
 /// Where the image lies, and how it is to be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,7 +190,7 @@ pub struct Running {
     // In the order in which they go.
     pub queues: Vec<Queue>,
     pub front: Front,
-    child: Child,
+    process: Process,
     /// From the start of the program to the first sector read.
     pub first_io: Duration,
     _directory: tempfile::TempDir,
@@ -197,14 +198,17 @@ pub struct Running {
 
 impl Running {
     pub fn process_id(&self) -> u32 {
-        self.child.id()
+        self.process.0.id()
     }
 }
 
-impl Drop for Running {
+/// A process that is gone when this is.
+struct Process(Child);
+
+impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -230,35 +234,66 @@ impl BackEnd {
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(std::fs::File::create(&log).map_err(|error| error.to_string())?);
         let began = Instant::now();
-        let mut child = command.spawn().map_err(|error| format!("{command:?}: {error}"))?;
-        let Some(mut front) = connect(&socket, &mut child) else {
-            let _ = child.kill();
-            let _ = child.wait();
+        let child = command.spawn().map_err(|error| format!("{command:?}: {error}"))?;
+        let mut process = Process(child);
+        let Some(front) = connect(&socket, &mut process.0) else {
             let said = std::fs::read_to_string(log).unwrap_or_default();
-            return Err(format!("{command:?} does not serve: {said}"));
+            return Err(format!("{command:?} does not serve: {}", said.trim_end()));
         };
-        front.negotiate(feature::ALL);
-        if front.protocol_offered & protocol::INFLIGHT_SHMFD != 0 {
-            // As QEMU does with every back end that can.
-            let region = front.get_inflight(queues, queue_size).expect("GET_INFLIGHT_FD");
-            front.set_inflight(&region).expect("SET_INFLIGHT_FD");
-        }
-        let mut queues = front.start_queues(queues, queue_size);
-        let reply = queues[0].read(0, 512);
-        assert_eq!(reply.data.len(), 512, "{}: {reply:?}", self.name);
+        // The tests' front end and operator panic where a test would fail.
+        let (front, queues) = attempt(|| started(front, queues, queue_size))?;
         let first_io = began.elapsed();
+        attempt(|| {
+            self.add_rules(&monitor);
+            Ok(())
+        })?;
+        Ok(Running { queues, front, process, first_io, _directory: directory })
+    }
+
+    /// Rules that come over the monitor.
+    fn add_rules(&self, monitor: &Path) {
         match self.rules {
-            Some(Rules::Native(count)) => add_rules(&monitor, sectors(count).map(one_sector)),
+            Some(Rules::Native(count)) => add_rules(monitor, sectors(count).map(one_sector)),
             Some(Rules::Delay(delay)) => {
                 let nanoseconds = u64::try_from(delay.as_nanos()).expect("a short delay");
-                let delay = json!(nanoseconds);
-                let rule = json!({ "effect": "delay", "delay": delay });
-                add_rules(&monitor, std::iter::once(rule));
+                let rule = json!({ "effect": "delay", "delay": nanoseconds });
+                add_rules(monitor, std::iter::once(rule));
             }
             Some(Rules::Blkdebug(_)) | None => {}
         }
-        Ok(Running { queues, front, child, first_io, _directory: directory })
     }
+}
+
+/// Queues that are served: one of them has read a sector.
+fn started(mut front: Front, count: u16, size: u16) -> Result<(Front, Vec<Queue>), String> {
+    front.negotiate(feature::ALL);
+    if front.queues_max < u64::from(count) {
+        return Err(format!("it has {} queues of the {count} wanted", front.queues_max));
+    }
+    if front.protocol_offered & protocol::INFLIGHT_SHMFD != 0 {
+        // As QEMU does with every back end that can.
+        let region = front.get_inflight(count, size).expect("GET_INFLIGHT_FD");
+        front.set_inflight(&region).expect("SET_INFLIGHT_FD");
+    }
+    let mut queues = front.start_queues(count, size);
+    let reply = queues[0].read(0, 512);
+    match reply.data.len() {
+        512 => Ok((front, queues)),
+        _ => Err(format!("the first sector is not read: {reply:?}")),
+    }
+}
+
+/// What came of something that may panic.
+pub fn attempt<T>(what: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(what))
+        .unwrap_or_else(|panic| Err(last_words(panic.as_ref())))
+}
+
+/// What a panic said.
+pub fn last_words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("a panic").to_owned()
 }
 
 fn text(path: &Path) -> String {

@@ -61,6 +61,22 @@ pub struct Row {
     pub samples: Vec<Sample>,
 }
 
+/// Somebody without figures.
+#[derive(Debug)]
+pub struct LeftOut {
+    pub place: Place,
+    pub workload: Workload,
+    pub back_end: String,
+    pub why: String,
+}
+
+/// What is known so far.
+#[derive(Debug, Default)]
+pub struct Report {
+    pub rows: Vec<Row>,
+    pub left_out: Vec<LeftOut>,
+}
+
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
@@ -103,7 +119,7 @@ fn short(value: f64) -> String {
 
 /// The table of one contest, as Markdown. `x qsd` are ratios to QEMU's fastest configuration, of
 /// operations per second and of CPU time; `x peers` to the fastest of all that are not ours.
-pub fn table(rows: &[Row]) -> String {
+pub fn table(rows: &[Row], left_out: &[LeftOut]) -> String {
     let mut text = String::new();
     let mut last: Option<&Row> = None;
     for row in rows {
@@ -115,6 +131,11 @@ pub fn table(rows: &[Row]) -> String {
         }
         last = Some(row);
         text += &line(rows, row);
+    }
+    for LeftOut { place, workload, back_end, why } in left_out {
+        let why = why.replace('\n', "; ");
+        text +=
+            &format!("\n{back_end} is left out of {} on {}: {why}\n", workload.name, place.name());
     }
     text
 }
@@ -148,7 +169,7 @@ fn line(rows: &[Row], row: &Row) -> String {
 }
 
 /// Everything, for programs.
-pub fn to_json(rows: &[Row]) -> Value {
+pub fn to_json(report: &Report) -> Value {
     let row = |row: &Row| {
         json!({
             "place": row.place.name(),
@@ -161,5 +182,16 @@ pub fn to_json(rows: &[Row]) -> Value {
             "runs": row.samples.iter().map(|sample| sample.to_json()).collect::<Value>(),
         })
     };
-    json!({ "rows": rows.iter().map(row).collect::<Value>() })
+    let left_out = |one: &LeftOut| {
+        json!({
+            "place": one.place.name(),
+            "workload": one.workload.name,
+            "back-end": one.back_end,
+            "why": one.why,
+        })
+    };
+    json!({
+        "rows": report.rows.iter().map(row).collect::<Value>(),
+        "left-out": report.left_out.iter().map(left_out).collect::<Value>(),
+    })
 }
