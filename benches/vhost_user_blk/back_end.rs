@@ -1,8 +1,7 @@
 //! Programs that serve a file over vhost-user-blk, each by the command that starts it.
 //!
-//! Knows: how to start ours, qemu-storage-daemon and whoever else is given, and with what in front of
-//! the file. Must not know: what is asked of them. Invariants: a program is gone when its [`Running`] is
-//! dropped; each is asked as its users would ask it, with nothing that its help does not tell.
+//! Knows: how to start one, and how to put rules in front of its file. Must not know: what is asked of
+//! it, and who there is. Invariant: a program is gone when its [`Running`] is dropped.
 
 use std::any::Any;
 use std::path::Path;
@@ -38,6 +37,11 @@ impl Place {
             Self::Direct => "direct",
         }
     }
+
+    /// Whether the page cache is to be avoided, in words that many programs take.
+    pub fn direct(self) -> &'static str {
+        if self == Self::Direct { "on" } else { "off" }
+    }
 }
 
 /// Rules that hit nothing.
@@ -67,122 +71,8 @@ pub struct BackEnd {
     /// It has something in the way that a plain disk has not, or less than a disk: no peer of plain ones.
     pub is_special: bool,
     pub rules: Option<Rules>,
-    /// Words with `{socket}`, `{image}`, `{queues}`, `{config}` and `{monitor}` in them.
-    words: Vec<String>,
-}
-
-const OURS: &str = env!("CARGO_BIN_EXE_blkfaultd");
-const SERVED: &str = "--socket-path {socket} --num-queues {queues} --monitor unix:{monitor}";
-
-fn words(text: &str) -> Vec<String> {
-    text.split_whitespace().map(str::to_owned).collect()
-}
-
-fn ours(name: &str, options: &str) -> BackEnd {
-    let words = words(&format!("{OURS} {options} {SERVED}"));
-    BackEnd { name: name.into(), whose: Whose::Ours, is_special: false, rules: None, words }
-}
-
-fn qsd(name: &str, aio: &str, direct: bool, iothread: bool, blkdebug: bool) -> BackEnd {
-    let cache = if direct { ",cache.direct=on" } else { "" };
-    let thread = if iothread { " --object iothread,id=io" } else { "" };
-    let layer = if blkdebug {
-        " --blockdev driver=blkdebug,node-name=bd,image=f,config={config}"
-    } else {
-        ""
-    };
-    let top = if blkdebug { "bd" } else { "f" };
-    let export_thread = if iothread { ",iothread=io" } else { "" };
-    let text = format!(
-        "qemu-storage-daemon{thread} \
-         --blockdev driver=file,node-name=f,filename={{image}},locking=off,aio={aio}{cache}{layer} \
-         --export type=vhost-user-blk,id=e,node-name={top},addr.type=unix,addr.path={{socket}},\
-         writable=on,num-queues={{queues}}{export_thread}"
-    );
-    BackEnd {
-        name: name.into(),
-        whose: Whose::Qemu,
-        is_special: blkdebug,
-        rules: None,
-        words: words(&text),
-    }
-}
-
-fn with_rules(mut back_end: BackEnd, rules: Rules) -> BackEnd {
-    back_end.is_special = true;
-    back_end.rules = Some(rules);
-    back_end
-}
-
-/// All that are compared in a place.
-pub fn all(place: Place, peers: &[BackEnd]) -> Vec<BackEnd> {
-    let direct = place == Place::Direct;
-    let cache = if direct { " --cache none" } else { "" };
-    let file = format!("--blk-file {{image}}{cache}");
-    let mut all = vec![
-        ours("blkfaultd", &file),
-        ours("blkfaultd, polling off", &format!("{file} --poll 0")),
-        ours("blkfaultd, threads", &format!("{file} --aio threads")),
-    ];
-    all.push(qsd("qsd threads", "threads", direct, false, false));
-    all.push(qsd("qsd threads + iothread", "threads", direct, true, false));
-    all.push(qsd("qsd io_uring", "io_uring", direct, false, false));
-    all.push(qsd("qsd io_uring + iothread", "io_uring", direct, true, false));
-    if direct {
-        all.push(qsd("qsd native", "native", direct, false, false));
-        all.push(qsd("qsd native + iothread", "native", direct, true, false));
-    }
-    all.extend(peers.iter().cloned());
-    if place == Place::Tmpfs {
-        for (name, options) in [("memory", "--memory 256M"), ("null", "--format null --size 256M")]
-        {
-            let mut back_end = ours(&format!("blkfaultd {name}"), options);
-            back_end.is_special = true;
-            all.push(back_end);
-        }
-    }
-    all
-}
-
-/// Ours and QEMU's with rules before the image.
-pub fn with_all_rules() -> Vec<BackEnd> {
-    let file = "--blk-file {image}";
-    let armed = format!("{file} --blkdebug-config {{config}}");
-    let mut all = vec![ours("blkfaultd", file)];
-    for count in [1, 100, 10_000] {
-        let name = format!("blkfaultd, {count} native rules");
-        all.push(with_rules(ours(&name, file), Rules::Native(count)));
-    }
-    for count in [1, 100, 10_000] {
-        let name = format!("blkfaultd, {count} rules");
-        all.push(with_rules(ours(&name, &armed), Rules::Blkdebug(count)));
-    }
-    all.push(qsd("qsd io_uring + iothread", "io_uring", false, true, false));
-    for count in [1, 100, 10_000] {
-        let name = format!("qsd + blkdebug, {count} rules");
-        let back_end = qsd(&name, "io_uring", false, true, true);
-        all.push(with_rules(back_end, Rules::Blkdebug(count)));
-    }
-    all
-}
-
-/// Ours, with and without a delay that every request meets.
-pub fn with_delays(delay: Duration) -> Vec<BackEnd> {
-    let plain = ours("blkfaultd", "--blk-file {image}");
-    let delayed = ours("blkfaultd, all delayed", "--blk-file {image}");
-    vec![plain, with_rules(delayed, Rules::Delay(delay))]
-}
-
-/// `NAME=COMMAND` with placeholders, as on the command line.
-pub fn peer(text: &str) -> Result<BackEnd, String> {
-    let (name, command) = text
-        .split_once('=')
-        .ok_or("expected NAME=COMMAND, with {socket}, {image} and {queues} in COMMAND")?;
-    if !command.contains("{socket}") || !command.contains("{image}") {
-        return Err("COMMAND must say where {socket} and {image} belong".into());
-    }
-    let (name, words) = (name.to_owned(), words(command));
-    Ok(BackEnd { name, whose: Whose::Another, is_special: false, rules: None, words })
+    /// Words with `{socket}`, `{image}`, `{direct}`, `{queues}`, `{config}` and `{monitor}` in them.
+    pub words: Vec<String>,
 }
 
 /// A program that serves.
@@ -214,7 +104,12 @@ impl Drop for Process {
 
 impl BackEnd {
     /// Start it and its queues; what it said if it does not serve.
-    pub fn start(&self, image: &Path, queues: u16, queue_size: u16) -> Result<Running, String> {
+    pub fn start(
+        &self,
+        (place, image): (Place, &Path),
+        queues: u16,
+        queue_size: u16,
+    ) -> Result<Running, String> {
         let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
         let (socket, monitor) = (directory.path().join("disk"), directory.path().join("monitor"));
         let config = directory.path().join("rules");
@@ -226,6 +121,7 @@ impl BackEnd {
             word.replace("{socket}", &text(&socket))
                 .replace("{monitor}", &text(&monitor))
                 .replace("{image}", &text(image))
+                .replace("{direct}", place.direct())
                 .replace("{config}", &text(&config))
                 .replace("{queues}", &queues.to_string())
         };
@@ -238,7 +134,8 @@ impl BackEnd {
         let mut process = Process(child);
         let Some(front) = connect(&socket, &mut process.0) else {
             let said = std::fs::read_to_string(log).unwrap_or_default();
-            return Err(format!("{command:?} does not serve: {}", said.trim_end()));
+            let said = if said.is_empty() { "it says nothing" } else { said.trim_end() };
+            return Err(format!("{} does not serve: {said}", self.words.join(" ")));
         };
         // The tests' front end and operator panic where a test would fail.
         let (front, queues) = attempt(|| started(front, queues, queue_size))?;

@@ -99,14 +99,12 @@ impl<'a> Contests<'a> {
     }
 
     fn run(&self, entrant: &Entrant, workload: Workload) -> Result<Option<Sample>, Failure> {
-        let (image, times) = (self.image.path(), self.options.times());
+        let (image, times) = ((self.place, self.image.path()), self.options.times());
         match entrant {
             Entrant::BackEnd(back_end) => {
                 run::measure(back_end, workload, image, self.places, times).map(Some)
             }
-            Entrant::Straight => {
-                run::straight(workload, image, self.place, times).map_err(Failure::Run)
-            }
+            Entrant::Straight => run::straight(workload, image, times).map_err(Failure::Run),
         }
     }
 

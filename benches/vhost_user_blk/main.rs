@@ -19,6 +19,7 @@ mod support {
 mod back_end;
 mod contest;
 mod cost;
+mod entrants;
 mod image;
 mod load;
 mod options;
@@ -53,9 +54,11 @@ fn main() -> ExitCode {
         }
     };
     println!(
-        "{} runs of {} s of each, in turns; medians; CPU is the back end's, all threads, for an \
-         operation; processors: {:?}",
-        options.rounds, options.seconds, options.processors
+        "{} runs of {} s of each, in turns; processors: {:?}\n{}",
+        options.rounds,
+        options.seconds,
+        options.processors,
+        report::LEGEND
     );
     let is_whole = measure_all(&options, &places);
     if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -65,6 +68,9 @@ fn main() -> ExitCode {
 fn measure_all(options: &Options, places: &Places) -> bool {
     let (mut report, mut is_whole) = (Report::default(), true);
     for place in options.places() {
+        for name in options.kept_away(place) {
+            println!("{name} is not on {}: its command has no {{direct}}", place.name());
+        }
         let mut contests = match Contests::new(options, places, place) {
             Ok(contests) => contests,
             Err(why) => {

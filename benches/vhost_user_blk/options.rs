@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use crate::back_end::{self, BackEnd, Place};
+use crate::back_end::{BackEnd, Place};
+use crate::entrants;
 use crate::processors::Processors;
 use crate::workload::{WORKLOADS, Workload};
 
@@ -20,8 +21,17 @@ const DELAY: Duration = Duration::from_millis(1);
 /// The entrant that is no back end.
 pub const STRAIGHT: &str = "io_uring straight";
 
+/// An example of a peer, for the help.
+const EXAMPLE: &str = "\
+Example of a peer, in one line:
+  --peer 'qsd, one more=qemu-storage-daemon
+    --blockdev driver=file,node-name=f,filename={image},locking=off,cache.direct={direct}
+    --export type=vhost-user-blk,id=e,node-name=f,addr.type=unix,addr.path={socket},\
+writable=on,num-queues={queues}'";
+
 /// Compare blkfaultd with other back ends, without a guest.
 #[derive(Debug, Parser)]
+#[command(after_help = EXAMPLE)]
 pub struct Options {
     /// Length of each run in seconds.
     #[arg(long, default_value_t = 0.5, value_parser = seconds)]
@@ -39,8 +49,9 @@ pub struct Options {
     #[arg(long, value_name = "PLACE")]
     place: Vec<String>,
     /// Another back end: its name and the command that starts it, with {socket}, {image} and {queues}
-    /// where those belong.
-    #[arg(long, value_name = "NAME=COMMAND", value_parser = back_end::peer)]
+    /// where those belong, and {direct} where it is told to avoid the page cache ("on") or not
+    /// ("off"). Without {direct}, it does not meet the others on `direct`.
+    #[arg(long, value_name = "NAME=COMMAND", value_parser = entrants::peer)]
     peer: Vec<BackEnd>,
     /// Which processors load and back end run on: any (as the scheduler likes), shared (the same
     /// one), apart (the load on one, the back end on the others).
@@ -112,15 +123,23 @@ impl Options {
 
     fn all(&self, place: Place) -> Vec<BackEnd> {
         match self.only() {
-            Some(Only::Rules) => back_end::with_all_rules(),
-            Some(Only::Delays) => back_end::with_delays(DELAY),
-            None => back_end::all(place, &self.peer),
+            Some(Only::Rules) => entrants::with_all_rules(),
+            Some(Only::Delays) => entrants::with_delays(DELAY),
+            None => entrants::all(place, &self.peer),
         }
     }
 
     /// The back ends that meet.
     pub fn entrants(&self, place: Place) -> Vec<BackEnd> {
         self.all(place).into_iter().filter(|one| wants(&self.back_end, &one.name)).collect()
+    }
+
+    /// The peers that cannot be there, for their commands do not tell how to avoid the page cache.
+    pub fn kept_away(&self, place: Place) -> impl Iterator<Item = &str> {
+        let is_kept = move |peer: &&BackEnd| {
+            place == Place::Direct && self.only().is_none() && !entrants::knows_direct(peer)
+        };
+        self.peer.iter().filter(is_kept).map(|peer| peer.name.as_str())
     }
 
     /// Whether the kernel's ring itself is among those that meet.

@@ -99,12 +99,15 @@ impl Row {
     }
 }
 
-/// The fastest of those that may be compared.
-fn best<'a>(rows: &'a [Row], row: &Row, may: impl Fn(&Row) -> bool) -> Option<&'a Row> {
-    let iops = |row: &Row| row.median(|sample| sample.iops);
-    rows.iter()
-        .filter(|other| other.meets(row) && !other.is_special && may(other))
-        .max_by(|one, other| iops(one).total_cmp(&iops(other)))
+/// A figure of all that may be compared.
+fn peers<'a>(
+    rows: &'a [Row],
+    row: &'a Row,
+    figure: fn(&Sample) -> f64,
+    may: impl Fn(&Row) -> bool + 'a,
+) -> impl Iterator<Item = f64> + 'a {
+    let may = move |other: &&Row| other.meets(row) && !other.is_special && may(other);
+    rows.iter().filter(may).map(move |row| row.median(figure))
 }
 
 /// Figures as many as fit a column.
@@ -117,8 +120,14 @@ fn short(value: f64) -> String {
     }
 }
 
-/// The table of one contest, as Markdown. `x qsd` are ratios to QEMU's fastest configuration, of
-/// operations per second and of CPU time; `x peers` to the fastest of all that are not ours.
+/// What the columns say.
+pub const LEGEND: &str = "\
+op/s, latencies and all others are medians of the runs. CPU is the back end's, of all its threads and \
+of the kernel's for it, for an operation. `x qsd` divides op/s by those of qemu-storage-daemon's \
+fastest configuration there, `x CPU` CPU by that of its cheapest, which may be another one; `x peers` \
+divides op/s by those of the fastest back end that is not ours. Blank is what was not measured.";
+
+/// The table of contests, as Markdown.
 pub fn table(rows: &[Row], left_out: &[LeftOut]) -> String {
     let mut text = String::new();
     let mut last: Option<&Row> = None;
@@ -142,14 +151,16 @@ pub fn table(rows: &[Row], left_out: &[LeftOut]) -> String {
 
 fn line(rows: &[Row], row: &Row) -> String {
     let iops = row.median(|sample| sample.iops);
-    let of = |other: Option<&Row>, figure: fn(&Sample) -> f64| match other {
-        Some(other) if row.whose == Whose::Ours && other.median(figure) > 0.0 => {
-            format!("{:.2}", row.median(figure) / other.median(figure))
-        }
+    let of = |mine: f64, other: Option<f64>| match other {
+        Some(other) if row.whose == Whose::Ours && other > 0.0 => format!("{:.2}", mine / other),
         _ => String::new(),
     };
-    let qsd = best(rows, row, |other| other.whose == Whose::Qemu);
-    let peers = best(rows, row, |other| other.whose != Whose::Ours);
+    let cpu = row.median(|sample| sample.cpu_us);
+    let is_qsd = |other: &Row| other.whose == Whose::Qemu;
+    let qsd = peers(rows, row, |sample| sample.iops, is_qsd).max_by(f64::total_cmp);
+    let cheapest = peers(rows, row, |sample| sample.cpu_us, is_qsd).min_by(f64::total_cmp);
+    let all = peers(rows, row, |sample| sample.iops, |other| other.whose != Whose::Ours);
+    let fastest = all.max_by(f64::total_cmp);
     format!(
         "| {} | {} | {} | {} | {} | {} | {} | {} | {:.0} | {} | {} | {} | {} |\n",
         row.back_end,
@@ -162,9 +173,9 @@ fn line(rows: &[Row], row: &Row) -> String {
         short(row.median(|sample| sample.switches)),
         row.median(|sample| sample.resident_kib),
         short(row.median(|sample| sample.first_io_ms)),
-        of(qsd, |sample| sample.iops),
-        of(qsd, |sample| sample.cpu_us),
-        of(peers, |sample| sample.iops),
+        of(iops, qsd),
+        of(cpu, cheapest),
+        of(iops, fastest),
     )
 }
 

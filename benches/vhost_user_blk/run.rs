@@ -31,7 +31,7 @@ pub enum Failure {
 pub fn measure(
     back_end: &BackEnd,
     workload: Workload,
-    image: &Path,
+    image: (Place, &Path),
     places: &Places,
     times: [Duration; 2],
 ) -> Result<Sample, Failure> {
@@ -124,8 +124,7 @@ fn together(joined: Vec<Result<Seen, String>>) -> Result<Seen, String> {
 /// io_uring without a virtqueue.
 pub fn straight(
     workload: Workload,
-    image: &Path,
-    place: Place,
+    (place, image): (Place, &Path),
     times: [Duration; 2],
 ) -> Result<Option<Sample>, String> {
     let flags = if place == Place::Direct { libc::O_DIRECT } else { 0 };
