@@ -75,6 +75,21 @@ pub struct BackEnd {
     pub words: Vec<String>,
 }
 
+/// Why there is no sample.
+#[derive(Debug)]
+pub enum Failure {
+    /// It does not come up: it will not in the next run either.
+    Start(String),
+    /// It failed under this load.
+    Run(String),
+}
+
+impl From<String> for Failure {
+    fn from(why: String) -> Self {
+        Self::Run(why)
+    }
+}
+
 /// A program that serves.
 pub struct Running {
     // In the order in which they go.
@@ -103,13 +118,21 @@ impl Drop for Process {
 }
 
 impl BackEnd {
+    /// What its rule delays each request by.
+    pub fn delay(&self) -> Option<Duration> {
+        match self.rules {
+            Some(Rules::Delay(delay)) => Some(delay),
+            _ => None,
+        }
+    }
+
     /// Start it and its queues; what it said if it does not serve.
     pub fn start(
         &self,
         (place, image): (Place, &Path),
         queues: u16,
         queue_size: u16,
-    ) -> Result<Running, String> {
+    ) -> Result<Running, Failure> {
         let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
         let (socket, monitor) = (directory.path().join("disk"), directory.path().join("monitor"));
         let config = directory.path().join("rules");
@@ -130,19 +153,21 @@ impl BackEnd {
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(std::fs::File::create(&log).map_err(|error| error.to_string())?);
         let began = Instant::now();
-        let child = command.spawn().map_err(|error| format!("{command:?}: {error}"))?;
+        let child = command.spawn();
+        let child = child.map_err(|error| Failure::Start(format!("{command:?}: {error}")))?;
         let mut process = Process(child);
         let Some(front) = connect(&socket, &mut process.0) else {
             let said = std::fs::read_to_string(log).unwrap_or_default();
-            let said = if said.is_empty() { "it says nothing" } else { said.trim_end() };
-            return Err(format!("{} does not serve: {said}", self.words.join(" ")));
+            let said = if said.trim().is_empty() { "it says nothing" } else { said.trim() };
+            let why = format!("{} does not serve: {said}", self.words.join(" "));
+            return Err(Failure::Start(why));
         };
         // The tests' front end and operator panic where a test would fail.
         let (front, queues) = attempt(|| started(front, queues, queue_size))?;
         let first_io = began.elapsed();
         attempt(|| {
             self.add_rules(&monitor);
-            Ok(())
+            Ok::<_, Failure>(())
         })?;
         Ok(Running { queues, front, process, first_io, _directory: directory })
     }
@@ -181,9 +206,9 @@ fn started(mut front: Front, count: u16, size: u16) -> Result<(Front, Vec<Queue>
 }
 
 /// What came of something that may panic.
-pub fn attempt<T>(what: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+pub fn attempt<T, E: From<String>>(what: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(what))
-        .unwrap_or_else(|panic| Err(last_words(panic.as_ref())))
+        .unwrap_or_else(|panic| Err(last_words(panic.as_ref()).into()))
 }
 
 /// What a panic said.

@@ -1,17 +1,18 @@
 //! A contest: everybody under one workload in one place, in turns.
 //!
-//! Knows: who meets, and in which order. Must not know: what a run is. Invariant: whoever fails is left
-//! out with its reason, and the others go on.
+//! Knows: who meets, and in which order. Must not know: what a run is. Invariants: whoever fails is left
+//! out with its reason, and the others go on; no run begins before what the last one wrote is on the
+//! disk.
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 
-use crate::back_end::{BackEnd, Place, Whose};
+use crate::back_end::{BackEnd, Failure, Place, Whose};
 use crate::image::Image;
 use crate::options::{Options, STRAIGHT};
 use crate::processors::Places;
 use crate::report::{LeftOut, Row, Sample};
-use crate::run::{self, Failure};
+use crate::run;
 use crate::workload::Workload;
 
 /// Somebody who takes part.
@@ -29,12 +30,12 @@ impl Entrant {
     }
 
     fn row(&self, place: Place, workload: Workload) -> Row {
-        let (whose, is_special) = match self {
-            Self::BackEnd(back_end) => (back_end.whose, back_end.is_special),
-            Self::Straight => (Whose::Another, true),
+        let (whose, is_special, delay) = match self {
+            Self::BackEnd(back_end) => (back_end.whose, back_end.is_special, back_end.delay()),
+            Self::Straight => (Whose::Another, true, None),
         };
         let back_end = self.name().to_owned();
-        Row { place, workload, back_end, whose, is_special, samples: Vec::new() }
+        Row { place, workload, back_end, whose, is_special, delay, samples: Vec::new() }
     }
 }
 
@@ -69,7 +70,10 @@ impl<'a> Contests<'a> {
         // Those that have been left out, and those that are not to come again.
         let (mut out, mut gone) = (vec![false; met.len()], vec![false; met.len()]);
         for round in 1..=self.options.rounds {
-            for (at, entrant) in self.entrants.iter().enumerate() {
+            for turn in 0..self.entrants.len() {
+                // Another one begins in each round.
+                let at = (turn + round as usize - 1) % self.entrants.len();
+                let entrant = &self.entrants[at];
                 if out[at] {
                     continue;
                 }
@@ -88,7 +92,7 @@ impl<'a> Contests<'a> {
                 out[at] = true;
                 // Figures of fewer rounds than the others' would look like theirs.
                 met[at].samples.clear();
-                left_out.push(self.leave_out(workload, entrant.name(), why));
+                left_out.push(self.leave_out(workload, entrant.name(), gone[at], why));
             }
         }
         show("");
@@ -100,6 +104,7 @@ impl<'a> Contests<'a> {
 
     fn run(&self, entrant: &Entrant, workload: Workload) -> Result<Option<Sample>, Failure> {
         let (image, times) = ((self.place, self.image.path()), self.options.times());
+        self.image.settle().map_err(Failure::Run)?;
         match entrant {
             Entrant::BackEnd(back_end) => {
                 run::measure(back_end, workload, image, self.places, times).map(Some)
@@ -108,10 +113,12 @@ impl<'a> Contests<'a> {
         }
     }
 
-    fn leave_out(&self, workload: Workload, name: &str, why: String) -> LeftOut {
+    fn leave_out(&self, workload: Workload, name: &str, for_good: bool, why: String) -> LeftOut {
+        let back_end = name.to_owned();
+        let left_out = LeftOut { place: self.place, workload, back_end, for_good, why };
         show("");
-        eprintln!("{name} is left out of {} on {}: {why}", workload.name, self.place.name());
-        LeftOut { place: self.place, workload, back_end: name.to_owned(), why }
+        eprintln!("{}", left_out.text());
+        left_out
     }
 
     fn progress(&self, workload: Workload, round: u32, name: &str) {

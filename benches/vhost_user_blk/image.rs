@@ -1,6 +1,7 @@
 //! The image that is served, in a folder on what is measured.
 //!
-//! Knows: files. Must not know: who serves them. Invariant: the file is gone at the end.
+//! Knows: files. Must not know: who serves them. Invariants: the file is gone at the end; what
+//! was written before [`Image::settle`] is on the disk after it.
 
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -34,6 +35,14 @@ impl Image {
         }
         image.as_file().sync_all()?;
         Ok(Self(image))
+    }
+
+    /// Write back what the last run left dirty, lest the next one pays for it.
+    ///
+    /// # Errors
+    /// It is not written.
+    pub fn settle(&self) -> Result<(), String> {
+        self.0.as_file().sync_all().map_err(|error| format!("the image is not written: {error}"))
     }
 
     pub fn path(&self) -> &Path {

@@ -64,6 +64,8 @@ pub struct Driver {
     workload: Workload,
     /// Of the back end.
     process_id: u32,
+    /// The indirect table of the request that is made.
+    table: Vec<u8>,
     slots: u64,
     stride: u64,
     under_way: Vec<Option<UnderWay>>,
@@ -82,6 +84,7 @@ impl Driver {
             memory: memory.clone(),
             workload,
             process_id,
+            table: Vec::new(),
             slots,
             stride,
             under_way: vec![None; workload.depth.into()],
@@ -92,7 +95,6 @@ impl Driver {
         };
         for slot in 0..workload.depth {
             let base = driver.base(slot);
-            driver.queue.put_desc(slot, Desc::indirect(base + TABLE_AT, 3));
             driver.memory.write(base + PAGE_BYTES, &vec![0xa5; workload.block_bytes as usize]);
         }
         driver
@@ -113,17 +115,32 @@ impl Driver {
         };
         self.memory.write(base, &header(kind, ask.offset_bytes / 512));
         self.memory.write(base + STATUS_AT, &[0xff]);
-        let chained = |addr, len, flags, next| Desc { addr, len, flags: flags | NEXT, next };
-        let data = chained(base + PAGE_BYTES, ask.bytes, flags, 2);
-        let after_header = if ask.bytes == 0 { 2 } else { 1 };
-        let table = [chained(base, 16, 0, after_header), data, Desc::writable(base + STATUS_AT, 1)];
-        let mut bytes = [0; 48];
-        for (place, desc) in bytes.chunks_exact_mut(16).zip(table) {
-            place.copy_from_slice(&desc.to_bytes());
-        }
-        self.memory.write(base + TABLE_AT, &bytes);
+        self.fill_table(base, ask.bytes, flags);
+        self.memory.write(base + TABLE_AT, &self.table);
+        let indirect = Desc::indirect(base + TABLE_AT, self.table.len() / 16);
+        self.queue.put_desc(slot, indirect);
         self.under_way[usize::from(slot)] = Some(UnderWay { ask, since });
         self.queue.offer(slot);
+    }
+
+    /// Header, data and status. Pieces lie in memory from the last to the first, for neighbours would
+    /// be one piece again.
+    fn fill_table(&mut self, base: u64, bytes: u32, flags: u16) {
+        let piece = self.workload.piece_bytes;
+        let pieces = bytes.div_ceil(piece);
+        let end = base + PAGE_BYTES + u64::from(bytes);
+        let table = &mut self.table;
+        table.clear();
+        let mut put = |addr, len, flags| {
+            let next = u16::try_from(table.len() / 16 + 1).expect("a short table");
+            table.extend(Desc { addr, len, flags: flags | NEXT, next }.to_bytes());
+        };
+        put(base, 16, 0);
+        for before in (0..pieces).map(|index| index * piece) {
+            let length = piece.min(bytes - before);
+            put(end - u64::from(before + length), length, flags);
+        }
+        self.table.extend(Desc::writable(base + STATUS_AT, 1).to_bytes());
     }
 
     /// Take an answer, if there is one now or within `wait`.

@@ -1,7 +1,7 @@
 //! How fast `blkfaultd` is beside its peers: `cargo bench --bench vhost_user_blk`.
 //!
 //! Knows: what is measured one after the other, and where the figures go. Must not know: how a request
-//! is made. Invariants: back ends take turns, A B C A B C, and each is started anew for each of its
+//! is made. Invariants: back ends take turns, A B C B C A, and each is started anew for each of its
 //! runs; all figures of a comparison are of one run of this program; what was measured is in the files
 //! when the next contest begins. Without a guest: the load comes from the tests' front end, which uses
 //! the rings as Linux does, and sleeps until it is called.
@@ -20,6 +20,7 @@ mod back_end;
 mod contest;
 mod cost;
 mod entrants;
+mod header;
 mod image;
 mod load;
 mod options;
@@ -36,6 +37,7 @@ use clap::Parser;
 
 use back_end::Place;
 use contest::Contests;
+use header::Header;
 use options::Options;
 use processors::Places;
 use report::Report;
@@ -53,23 +55,21 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    println!(
-        "{} runs of {} s of each, in turns; processors: {:?}\n{}",
-        options.rounds,
-        options.seconds,
-        options.processors,
-        report::LEGEND
-    );
-    let is_whole = measure_all(&options, &places);
+    let header = Header::new(&options);
+    println!("{}", header.text());
+    let is_whole = measure_all(&options, &places, &header);
     if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Hold all contests; whether there are figures of each.
-fn measure_all(options: &Options, places: &Places) -> bool {
+fn measure_all(options: &Options, places: &Places, header: &Header) -> bool {
     let (mut report, mut is_whole) = (Report::default(), true);
     for place in options.places() {
         for name in options.kept_away(place) {
             println!("{name} is not on {}: its command has no {{direct}}", place.name());
+        }
+        if options.entrants(place).is_empty() && !options.wants_straight() {
+            continue;
         }
         let mut contests = match Contests::new(options, places, place) {
             Ok(contests) => contests,
@@ -85,29 +85,33 @@ fn measure_all(options: &Options, places: &Places) -> bool {
             println!("{}", report::table(&rows, &left_out));
             report.rows.extend(rows);
             report.left_out.extend(left_out);
-            keep(options, &report);
+            keep(options, header, &report);
         }
     }
+    let late = report::late(&report.rows);
+    println!("{late}");
     is_whole
 }
 
 /// Leave the figures so far in files, unless there are none.
-fn keep(options: &Options, report: &Report) {
+fn keep(options: &Options, header: &Header, report: &Report) {
     if report.rows.is_empty() {
         return;
     }
     let table = report::table(&report.rows, &report.left_out);
-    let written = std::fs::create_dir_all(&options.output)
-        .and_then(|()| std::fs::write(options.output.join("table.md"), table))
-        .and_then(|()| {
-            let json = format!("{:#}\n", report::to_json(report));
-            std::fs::write(options.output.join("figures.json"), json)
-        });
-    if let Err(error) = written {
-        eprintln!("{}: {error}", options.output.display());
+    let late = report::late(&report.rows);
+    let table = format!("{}{table}{late}{}", header.text(), header.commands_text());
+    let json = format!("{:#}\n", report::to_json(header, report));
+    for (path, text) in
+        [(options.file("table", "md"), table), (options.file("figures", "json"), json)]
+    {
+        let folder = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+        if let Err(error) = folder.and_then(|()| std::fs::write(&path, text)) {
+            eprintln!("{}: {error}", path.display());
+        }
     }
     for place in Place::ALL {
-        let path = options.output.join(format!("latency-{}.svg", place.name()));
+        let path = options.file(&format!("latency-{}", place.name()), "svg");
         if let Err(error) = plot::latency_against_throughput(&report.rows, place, &path) {
             eprintln!("{}: {error}", path.display());
         }

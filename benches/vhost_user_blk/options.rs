@@ -11,11 +11,12 @@ use clap::Parser;
 use crate::back_end::{BackEnd, Place};
 use crate::entrants;
 use crate::processors::Processors;
-use crate::workload::{WORKLOADS, Workload};
+use crate::workload::{MANY_IN_FLIGHT, PIECE_BYTES_MIN, WORKLOADS, Workload};
 
 /// The workload that shows what rules cost.
 const RULES_WORKLOAD: &str = "randread-4k-d32";
-/// The one that shows how exact delays are, and how long they are.
+/// The one that shows how exact delays are where requests do not wait for one another;
+/// [`MANY_IN_FLIGHT`] shows it where they do.
 const DELAYS_WORKLOAD: &str = "mixed-4k-2000ps";
 const DELAY: Duration = Duration::from_millis(1);
 /// The entrant that is no back end.
@@ -57,18 +58,25 @@ pub struct Options {
     /// one), apart (the load on one, the back end on the others).
     #[arg(long, value_name = "WHERE", default_value = "any", hide_possible_values = true)]
     pub processors: Processors,
+    /// Data in pieces of so many bytes, each with a descriptor and apart from the others in memory, as
+    /// Linux sends 64 and 128 KiB from a page cache whose memory is fragmented (4096). One piece if not
+    /// given.
+    #[arg(long, value_name = "BYTES", value_parser = pieces)]
+    pub pieces: Option<u32>,
     /// What rules cost that hit nothing, and nothing else.
     #[arg(long)]
     rules: bool,
-    /// How exact a delay of 1 ms is, and nothing else: the latency with it less the latency without.
+    /// How exact a delay of 1 ms is, and nothing else: at 2000 requests a second, where nothing waits
+    /// for another, and with 10 queues of 1024 requests in flight each, where all do.
     #[arg(long, conflicts_with = "rules")]
     delays: bool,
     /// A folder on the disk that is measured.
     #[arg(long, default_value = "target/bench")]
     pub disk: PathBuf,
-    /// Where table, JSON and plots go.
+    /// Where table, JSON and plots go, each with what is not the default in its name:
+    /// figures-apart.json.
     #[arg(long, default_value = "target/bench")]
-    pub output: PathBuf,
+    output: PathBuf,
     /// What cargo says.
     #[arg(long, hide = true)]
     bench: bool,
@@ -89,6 +97,14 @@ fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
+fn pieces(text: &str) -> Result<u32, String> {
+    let bytes: u32 = text.parse().map_err(|error| format!("{error}"))?;
+    match bytes {
+        PIECE_BYTES_MIN.. if bytes.is_multiple_of(512) => Ok(bytes),
+        _ => Err(format!("expected a multiple of 512, {PIECE_BYTES_MIN} or more")),
+    }
+}
+
 fn wants(parts: &[String], name: &str) -> bool {
     parts.is_empty() || parts.iter().any(|part| name.contains(part.as_str()))
 }
@@ -100,7 +116,8 @@ impl Options {
     /// There is such a word; what would have chosen something.
     pub fn check(&self) -> Result<(), String> {
         let mut back_ends: Vec<String> = Vec::new();
-        for name in Place::ALL.into_iter().flat_map(|place| self.all(place)).map(|one| one.name) {
+        for name in self.places().into_iter().flat_map(|place| self.all(place)).map(|one| one.name)
+        {
             if !back_ends.contains(&name) {
                 back_ends.push(name);
             }
@@ -110,9 +127,9 @@ impl Options {
         }
         let workloads: Vec<_> = WORKLOADS.iter().map(|one| one.name.to_owned()).collect();
         let places = Place::ALL.map(|one| one.name().to_owned()).to_vec();
-        chooses("--back-end", &self.back_end, &back_ends)?;
+        chooses("--place", &self.place, &places)?;
         chooses("--workload", &self.workload, &workloads)?;
-        chooses("--place", &self.place, &places)
+        chooses("--back-end", &self.back_end, &back_ends)
     }
 
     /// The one contest that is wanted, if it is one of those that no other compares with.
@@ -153,7 +170,9 @@ impl Options {
             Some(Only::Delays) => workload.name == DELAYS_WORKLOAD,
             None => self.wants_workload(workload.name),
         };
-        WORKLOADS.iter().filter(is_meant).copied().collect()
+        let many = (self.only() == Some(Only::Delays)).then_some(MANY_IN_FLIGHT);
+        let all = WORKLOADS.iter().filter(is_meant).copied().chain(many);
+        all.map(|workload| workload.in_pieces(self.pieces)).collect()
     }
 
     /// A whole name means itself, whatever begins with it.
@@ -164,12 +183,27 @@ impl Options {
         self.workload.is_empty() || self.workload.iter().any(is_meant)
     }
 
+    /// Where somebody meets, or could if the back ends that are wanted were there.
     pub fn places(&self) -> Vec<Place> {
         let is_meant = |place: &Place| match self.only() {
             Some(_) => *place == Place::Tmpfs,
             None => wants(&self.place, place.name()),
         };
         Place::ALL.into_iter().filter(is_meant).collect()
+    }
+
+    /// A file's name that tells what sort of run it is of: `name-rules-apart.extension`.
+    pub fn file(&self, name: &str, extension: &str) -> PathBuf {
+        let only = match self.only() {
+            Some(Only::Rules) => "-rules",
+            Some(Only::Delays) => "-delays",
+            None => "",
+        };
+        let processors = match self.processors {
+            Processors::Any => String::new(),
+            other => format!("-{}", other.name()),
+        };
+        self.output.join(format!("{name}{only}{processors}.{extension}"))
     }
 
     /// Warm-up and measured part.

@@ -10,22 +10,13 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use crate::USED_BYTES;
-use crate::back_end::{BackEnd, Place, Running, attempt, last_words};
+use crate::back_end::{BackEnd, Failure, Place, Running, attempt, last_words};
 use crate::cost::{self, Cost};
 use crate::load::{Driver, Seen};
 use crate::processors::Places;
 use crate::report::Sample;
 use crate::straight;
-use crate::workload::Workload;
-
-/// Why there is no sample.
-#[derive(Debug)]
-pub enum Failure {
-    /// It does not come up: it will not in the next run either.
-    Start(String),
-    /// It failed under this load.
-    Run(String),
-}
+use crate::workload::{Pattern, Workload};
 
 /// One run of one back end.
 pub fn measure(
@@ -37,7 +28,7 @@ pub fn measure(
 ) -> Result<Sample, Failure> {
     let queue_size = workload.depth.next_power_of_two().max(128);
     let start = || attempt(|| back_end.start(image, workload.queues, queue_size));
-    let mut running = places.as_back_end(start).map_err(Failure::Start)?;
+    let mut running = places.as_back_end(start)?;
     attempt(|| sample(&mut running, workload, times)).map_err(Failure::Run)
 }
 
@@ -48,19 +39,31 @@ fn sample(
 ) -> Result<Sample, String> {
     let (seen, cost) = load_all(running, workload, times)?;
     let seconds = seen.elapsed.as_secs_f64();
-    let us = |quantile| seen.latency.value_at_quantile(quantile) as f64 / 1000.0;
+    let us = |quantile| Some(seen.latency.value_at_quantile(quantile) as f64 / 1000.0);
     let operations = seen.operations.max(1) as f64;
     Ok(Sample {
         iops: seen.operations as f64 / seconds,
         bytes_per_second: seen.bytes as f64 / seconds,
+        in_flight: Some(in_flight(workload, &seen)),
         p50_us: us(0.5),
         p99_us: us(0.99),
         p999_us: us(0.999),
         cpu_us: cost.cpu.as_secs_f64() * 1e6 / operations,
         switches: cost.switches as f64 / operations,
-        resident_kib: cost::resident_kib(running.process_id())? as f64,
-        first_io_ms: running.first_io.as_secs_f64() * 1000.0,
+        resident_kib: Some(cost::resident_kib(running.process_id())? as f64),
+        first_io_ms: Some(running.first_io.as_secs_f64() * 1000.0),
     })
+}
+
+/// Operations under way on average: all that there may be where each that ends is replaced at once, and
+/// by Little's law where they come when they come.
+fn in_flight(workload: Workload, seen: &Seen) -> f64 {
+    match workload.pattern {
+        Pattern::Mixed { .. } => {
+            seen.operations as f64 / seen.elapsed.as_secs_f64() * seen.latency.mean() / 1e9
+        }
+        _ => f64::from(workload.depth) * f64::from(workload.queues),
+    }
 }
 
 /// Load all queues, each from a thread of its own; what was seen, and what it cost from the first's
