@@ -15,8 +15,11 @@ pub struct Cost {
 
 impl Cost {
     /// Of this process until now.
-    pub fn so_far(process_id: u32) -> Self {
-        Self { cpu: cpu(process_id), switches: switches(process_id) }
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn so_far(process_id: u32) -> Result<Self, String> {
+        Ok(Self { cpu: cpu(process_id)?, switches: switches(process_id)? })
     }
 
     /// What was used since `before`.
@@ -29,7 +32,7 @@ impl Cost {
 }
 
 /// User and system time of all threads that are or were, to the nanosecond.
-fn cpu(process_id: u32) -> Duration {
+fn cpu(process_id: u32) -> Result<Duration, String> {
     let process_id = libc::pid_t::try_from(process_id).expect("a process id");
     let mut clock = 0;
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -38,14 +41,27 @@ fn cpu(process_id: u32) -> Duration {
         libc::clock_getcpuclockid(process_id, &raw mut clock) != 0
             || libc::clock_gettime(clock, &raw mut time) != 0
     };
-    assert!(!failed, "process {process_id} is gone");
+    if failed {
+        return Err(gone(process_id.unsigned_abs()));
+    }
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
+    Ok(Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0)))
 }
 
-fn switches(process_id: u32) -> u64 {
-    let tasks =
-        std::fs::read_dir(format!("/proc/{process_id}/task")).expect("the process is there");
+fn gone(process_id: u32) -> String {
+    format!("process {process_id} is gone")
+}
+
+/// Whether a process runs: it has not ended, be it that nobody has asked how.
+pub fn is_there(process_id: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{process_id}/stat")).unwrap_or_default();
+    // The state follows the name, which stands in parentheses.
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+fn switches(process_id: u32) -> Result<u64, String> {
+    let tasks = std::fs::read_dir(format!("/proc/{process_id}/task"));
+    let tasks = tasks.map_err(|_| gone(process_id))?;
     let of = |task: std::path::PathBuf| {
         let status = std::fs::read_to_string(task.join("status")).unwrap_or_default();
         ["voluntary_ctxt_switches:", "nonvoluntary_ctxt_switches:"]
@@ -53,14 +69,17 @@ fn switches(process_id: u32) -> u64 {
             .iter()
             .sum::<u64>()
     };
-    tasks.flatten().map(|task| of(task.path())).sum()
+    Ok(tasks.flatten().map(|task| of(task.path())).sum())
 }
 
 /// Memory that is there for this process: its own and its program's, not the guest's that it maps.
-pub fn resident_kib(process_id: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{process_id}/status"))
-        .expect("the process is there");
-    number(&status, "RssAnon:") + number(&status, "RssFile:")
+///
+/// # Errors
+/// It is gone.
+pub fn resident_kib(process_id: u32) -> Result<u64, String> {
+    let status = std::fs::read_to_string(format!("/proc/{process_id}/status"));
+    let status = status.map_err(|_| gone(process_id))?;
+    Ok(number(&status, "RssAnon:") + number(&status, "RssFile:"))
 }
 
 fn number(status: &str, name: &str) -> u64 {

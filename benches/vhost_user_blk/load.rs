@@ -2,17 +2,21 @@
 //!
 //! Knows: virtqueues, by the tests' front end, used as Linux uses them: an indirect descriptor for
 //! each request, and an interrupt (an eventfd) for its end. Must not know: who serves. Invariants: a
-//! request that fails ends the measurement; time is taken only within the measured part.
+//! request that fails ends the measurement, and so does a back end that is gone; time is taken only
+//! within the measured part.
 
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use crate::cost;
 use crate::support::front::{Desc, Memory, NEXT, Queue, WRITE, header, kind};
 use crate::workload::{Ask, Asks, Kind, Pattern, Workload};
 
 /// Longer than any back end may take for a request.
 const WAIT: Duration = Duration::from_secs(30);
+/// How often to look, meanwhile, whether it is still there.
+const LOOK: Duration = Duration::from_millis(500);
 const PAGE_BYTES: u64 = 4096;
 /// Where a slot's parts lie in its first page.
 const STATUS_AT: u64 = 64;
@@ -58,6 +62,10 @@ pub struct Driver {
     memory: Memory,
     asks: Asks,
     workload: Workload,
+    /// Of the back end.
+    process_id: u32,
+    /// The indirect table of the request that is made.
+    table: Vec<u8>,
     slots: u64,
     stride: u64,
     under_way: Vec<Option<UnderWay>>,
@@ -68,13 +76,15 @@ pub struct Driver {
 
 impl Driver {
     /// Use a started queue for this.
-    pub fn new(queue: Queue, memory: &Memory, workload: Workload, image_bytes: u64) -> Self {
+    pub fn new(queue: Queue, memory: &Memory, workload: Workload, process_id: u32) -> Self {
         let stride = PAGE_BYTES + u64::from(workload.block_bytes);
         let slots = memory.allocate(stride * u64::from(workload.depth), PAGE_BYTES);
         let driver = Self {
-            asks: Asks::new(workload, image_bytes, queue.index),
+            asks: Asks::new(workload, crate::USED_BYTES, queue.index),
             memory: memory.clone(),
             workload,
+            process_id,
+            table: Vec::new(),
             slots,
             stride,
             under_way: vec![None; workload.depth.into()],
@@ -85,7 +95,6 @@ impl Driver {
         };
         for slot in 0..workload.depth {
             let base = driver.base(slot);
-            driver.queue.put_desc(slot, Desc::indirect(base + TABLE_AT, 3));
             driver.memory.write(base + PAGE_BYTES, &vec![0xa5; workload.block_bytes as usize]);
         }
         driver
@@ -106,31 +115,49 @@ impl Driver {
         };
         self.memory.write(base, &header(kind, ask.offset_bytes / 512));
         self.memory.write(base + STATUS_AT, &[0xff]);
-        let chained = |addr, len, flags, next| Desc { addr, len, flags: flags | NEXT, next };
-        let data = chained(base + PAGE_BYTES, ask.bytes, flags, 2);
-        let after_header = if ask.bytes == 0 { 2 } else { 1 };
-        let table = [chained(base, 16, 0, after_header), data, Desc::writable(base + STATUS_AT, 1)];
-        let mut bytes = [0; 48];
-        for (place, desc) in bytes.chunks_exact_mut(16).zip(table) {
-            place.copy_from_slice(&desc.to_bytes());
-        }
-        self.memory.write(base + TABLE_AT, &bytes);
+        self.fill_table(base, ask.bytes, flags);
+        self.memory.write(base + TABLE_AT, &self.table);
+        let indirect = Desc::indirect(base + TABLE_AT, self.table.len() / 16);
+        self.queue.put_desc(slot, indirect);
         self.under_way[usize::from(slot)] = Some(UnderWay { ask, since });
         self.queue.offer(slot);
     }
 
-    /// Take an answer, if there is one now or within `wait`.
-    fn finish(&mut self, wait: Option<Duration>) -> Option<Ask> {
-        let used = match wait {
-            Some(wait) => self.queue.wait_used(wait)?,
-            None => self.queue.pop_used()?,
+    /// Header, data and status. Pieces lie in memory from the last to the first, for neighbours would
+    /// be one piece again.
+    fn fill_table(&mut self, base: u64, bytes: u32, flags: u16) {
+        let piece = self.workload.piece_bytes;
+        let pieces = bytes.div_ceil(piece);
+        let end = base + PAGE_BYTES + u64::from(bytes);
+        let table = &mut self.table;
+        table.clear();
+        let mut put = |addr, len, flags| {
+            let next = u16::try_from(table.len() / 16 + 1).expect("a short table");
+            table.extend(Desc { addr, len, flags: flags | NEXT, next }.to_bytes());
         };
+        put(base, 16, 0);
+        for before in (0..pieces).map(|index| index * piece) {
+            let length = piece.min(bytes - before);
+            put(end - u64::from(before + length), length, flags);
+        }
+        self.table.extend(Desc::writable(base + STATUS_AT, 1).to_bytes());
+    }
+
+    /// Take an answer, if there is one now or within `wait`.
+    fn finish(&mut self, wait: Option<Duration>) -> Result<Option<Ask>, String> {
+        let used = match wait {
+            Some(wait) => self.queue.wait_used(wait),
+            None => self.queue.pop_used(),
+        };
+        let Some(used) = used else { return Ok(None) };
         let slot = used.head.0;
-        let UnderWay { ask, since } =
-            self.under_way[usize::from(slot)].take().expect("an answer to what was asked");
+        let under_way = self.under_way.get_mut(usize::from(slot)).and_then(Option::take);
+        let UnderWay { ask, since } = under_way.ok_or("an answer to what was not asked")?;
         let mut status = [0xff];
         self.memory.read_into(self.base(slot) + STATUS_AT, &mut status);
-        assert_eq!(status, [0], "{ask:?} failed");
+        if status != [0] {
+            return Err(format!("{ask:?} ended with status {}", status[0]));
+        }
         self.free.push(slot);
         let ends_operation = self.workload.pattern != Pattern::WriteFlush || ask.bytes == 0;
         if self.measures {
@@ -141,25 +168,48 @@ impl Driver {
                 self.seen.latency.saturating_record(took);
             }
         }
-        Some(ask)
+        Ok(Some(ask))
     }
 
-    /// Load the queue for so long, without measuring and then measuring.
-    pub fn run(&mut self, warm_up: Duration, time: Duration, at_start: impl FnOnce()) -> Seen {
-        self.go_on_for(warm_up);
-        at_start();
+    /// Take an answer, which must come.
+    fn must_finish(&mut self) -> Result<(), String> {
+        let began = Instant::now();
+        while self.finish(Some(LOOK))?.is_none() {
+            if !cost::is_there(self.process_id) {
+                return Err("it ended with requests in flight".into());
+            }
+            if began.elapsed() > WAIT {
+                return Err(format!("no answer in {WAIT:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Load the queue for so long, without measuring and then measuring; between the two, `at_start`
+    /// waits for the others.
+    ///
+    /// # Errors
+    /// A request failed, or no answer came, or `at_start` says that it is over.
+    pub fn run(
+        mut self,
+        warm_up: Duration,
+        time: Duration,
+        at_start: impl FnOnce() -> Result<(), String>,
+    ) -> Result<Seen, String> {
+        self.go_on_for(warm_up)?;
+        at_start()?;
         self.measures = true;
         let began = Instant::now();
-        self.go_on_for(time);
+        self.go_on_for(time)?;
         self.seen.elapsed = began.elapsed();
         self.measures = false;
         while self.free.len() < usize::from(self.workload.depth) {
-            self.finish(Some(WAIT)).expect("an answer");
+            self.must_finish()?;
         }
-        std::mem::replace(&mut self.seen, Seen::new())
+        Ok(self.seen)
     }
 
-    fn go_on_for(&mut self, time: Duration) {
+    fn go_on_for(&mut self, time: Duration) -> Result<(), String> {
         match self.workload.pattern {
             Pattern::Mixed { per_second } => self.keep_pace(time, per_second),
             Pattern::WriteFlush => self.write_and_flush(time),
@@ -168,7 +218,7 @@ impl Driver {
     }
 
     /// Closed loop: a request for each that ends.
-    fn keep_full(&mut self, time: Duration) {
+    fn keep_full(&mut self, time: Duration) -> Result<(), String> {
         let began = Instant::now();
         loop {
             let now = Instant::now();
@@ -178,37 +228,38 @@ impl Driver {
             }
             self.queue.kick();
             if now - began >= time {
-                return;
+                return Ok(());
             }
-            self.finish(Some(WAIT)).expect("an answer");
-            while self.finish(None).is_some() {}
+            self.must_finish()?;
+            while self.finish(None)?.is_some() {}
         }
     }
 
     /// A flush after each write; their time is one.
-    fn write_and_flush(&mut self, time: Duration) {
+    fn write_and_flush(&mut self, time: Duration) -> Result<(), String> {
         let began = Instant::now();
         while began.elapsed() < time {
             let since = Instant::now();
             for ask in [self.asks.next(), Ask::FLUSH] {
                 self.start(ask, since);
                 self.queue.kick();
-                self.finish(Some(WAIT)).expect("an answer");
+                self.must_finish()?;
             }
         }
+        Ok(())
     }
 
     /// Open loop: requests come when they come, at exponential distances, and one that has to wait for
     /// a slot has waited.
-    fn keep_pace(&mut self, time: Duration, per_second: u32) {
+    fn keep_pace(&mut self, time: Duration, per_second: u32) -> Result<(), String> {
         let began = Instant::now();
         let mut due = Duration::ZERO;
         while due < time {
             while let Some(left) = due.checked_sub(began.elapsed()).filter(|left| !left.is_zero()) {
-                self.finish(Some(left));
+                self.finish(Some(left))?;
             }
             if self.free.is_empty() {
-                self.finish(Some(WAIT)).expect("an answer");
+                self.must_finish()?;
             }
             let ask = self.asks.next();
             self.start(ask, began + due);
@@ -217,5 +268,6 @@ impl Driver {
             let uniform = ((self.asks.random() >> 11) + 1) as f64 / (1u64 << 53) as f64;
             due += Duration::from_secs_f64(-uniform.ln() / f64::from(per_second));
         }
+        Ok(())
     }
 }

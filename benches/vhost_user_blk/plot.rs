@@ -12,11 +12,11 @@ use crate::workload::Pattern;
 
 type Anyhow = Box<dyn std::error::Error>;
 
-/// One curve for each back end: random reads of 4 KiB, a point for each depth.
-pub fn latency_against_throughput(rows: &[Row], place: Place, path: &Path) -> Result<bool, Anyhow> {
+/// Nothing where there are no two points. One curve for each back end: random reads of 4 KiB, a point for each depth.
+pub fn latency_against_throughput(rows: &[Row], place: Place, path: &Path) -> Result<(), Anyhow> {
     let curves = curves(rows, place);
     if curves.is_empty() {
-        return Ok(false);
+        return Ok(());
     }
     let points = || curves.iter().flat_map(|(_, points)| points.iter().copied());
     let right = points().map(|(iops, _)| iops).fold(1.0, f64::max) * 1.05;
@@ -54,7 +54,7 @@ pub fn latency_against_throughput(rows: &[Row], place: Place, path: &Path) -> Re
         .border_style(BLACK.mix(0.3))
         .draw()?;
     area.present()?;
-    Ok(true)
+    Ok(())
 }
 
 type Curve = (String, Vec<(f64, f64)>);
@@ -67,7 +67,9 @@ fn curves(rows: &[Row], place: Place) -> Vec<Curve> {
             && row.workload.queues == 1
     };
     for row in rows.iter().filter(is_meant) {
-        let point = (row.median(|sample| sample.iops), row.median(|sample| sample.p50_us));
+        let point = (row.median(|sample| Some(sample.iops)), row.median(|sample| sample.p50_us));
+        let (Some(iops), Some(p50)) = point else { continue };
+        let point = (iops, p50);
         match curves.iter_mut().find(|(name, _)| *name == row.back_end) {
             Some((_, points)) => points.push(point),
             None => curves.push((row.back_end.clone(), vec![point])),

@@ -22,6 +22,14 @@ pub enum Processors {
 }
 
 impl Processors {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::Shared => "shared",
+            Self::Apart => "apart",
+        }
+    }
+
     /// Where the load goes, and where the back end does.
     ///
     /// # Errors

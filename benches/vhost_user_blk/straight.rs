@@ -24,19 +24,23 @@ pub struct Done {
 }
 
 /// Go on for a time, after a warm-up; `None` for a workload that keeps a pace.
-pub fn run(file: &File, workload: Workload, image_bytes: u64, time: [Duration; 2]) -> Option<Done> {
+///
+/// # Errors
+/// The kernel gives no ring, or a request failed.
+pub fn run(
+    file: &File,
+    workload: Workload,
+    image_bytes: u64,
+    [warm_up, time]: [Duration; 2],
+) -> Result<Option<Done>, String> {
     if matches!(workload.pattern, Pattern::Mixed { .. }) || workload.queues > 1 {
-        return None;
+        return Ok(None);
     }
-    let mut straight = Straight::new(file, workload, image_bytes);
-    let [warm_up, time] = time;
-    straight.go_on_for(warm_up);
-    let (began, before) = (Instant::now(), Cost::so_far(std::process::id()));
-    let operations = straight.go_on_for(time);
-    let cost = Cost::so_far(std::process::id()).since(before);
-    let elapsed = began.elapsed();
+    let mut straight = Straight::new(file, workload, image_bytes)?;
+    let measured = straight.warm_up_and_go_on_for(warm_up, time);
+    // The kernel must not write to memory that is given back, whatever came before.
     straight.drain();
-    Some(Done { operations, elapsed, cost })
+    measured.map(Some)
 }
 
 struct Straight {
@@ -51,11 +55,11 @@ struct Straight {
 }
 
 impl Straight {
-    fn new(file: &File, workload: Workload, image_bytes: u64) -> Self {
+    fn new(file: &File, workload: Workload, image_bytes: u64) -> Result<Self, String> {
         let bytes = usize::from(workload.depth) * workload.block_bytes as usize;
         let memory = vec![0xa5; bytes + PAGE_BYTES];
-        Self {
-            ring: IoUring::new(256).expect("io_uring"),
+        Ok(Self {
+            ring: IoUring::new(256).map_err(|error| format!("io_uring: {error}"))?,
             file: types::Fd(file.as_raw_fd()),
             asks: Asks::new(workload, image_bytes, 0),
             aligned_at: memory.as_ptr().align_offset(PAGE_BYTES),
@@ -63,7 +67,15 @@ impl Straight {
             in_flight: 0,
             free: (0..workload.depth).collect(),
             workload,
-        }
+        })
+    }
+
+    fn warm_up_and_go_on_for(&mut self, warm_up: Duration, time: Duration) -> Result<Done, String> {
+        self.go_on_for(warm_up)?;
+        let (began, before) = (Instant::now(), Cost::so_far(std::process::id())?);
+        let operations = self.go_on_for(time)?;
+        let cost = Cost::so_far(std::process::id())?.since(before);
+        Ok(Done { operations, elapsed: began.elapsed(), cost })
     }
 
     fn start(&mut self, ask: Ask) {
@@ -85,25 +97,27 @@ impl Straight {
     }
 
     /// Wait for an end at least; how many there were.
-    fn finish(&mut self) -> u64 {
-        self.ring.submit_and_wait(1).expect("io_uring_enter");
-        let mut done = 0;
+    fn finish(&mut self) -> Result<u64, String> {
+        self.ring.submit_and_wait(1).map_err(|error| format!("io_uring_enter: {error}"))?;
+        let (mut done, mut failed) = (0, None);
         for entry in self.ring.completion() {
-            assert!(entry.result() >= 0, "{}", entry.result());
             self.free.push(u16::try_from(entry.user_data()).expect("a slot"));
             self.in_flight -= 1;
             done += 1;
+            if entry.result() < 0 {
+                failed = Some(std::io::Error::from_raw_os_error(-entry.result()));
+            }
         }
-        done
+        failed.map_or(Ok(done), |error| Err(error.to_string()))
     }
 
-    fn go_on_for(&mut self, time: Duration) -> u64 {
+    fn go_on_for(&mut self, time: Duration) -> Result<u64, String> {
         let (began, mut done) = (Instant::now(), 0);
         while began.elapsed() < time {
             if self.workload.pattern == Pattern::WriteFlush {
                 for ask in [self.asks.next(), Ask::FLUSH] {
                     self.start(ask);
-                    self.finish();
+                    self.finish()?;
                 }
                 done += 1;
                 continue;
@@ -112,14 +126,18 @@ impl Straight {
                 let ask = self.asks.next();
                 self.start(ask);
             }
-            done += self.finish();
+            done += self.finish()?;
         }
-        done
+        Ok(done)
     }
 
     fn drain(&mut self) {
         while self.in_flight > 0 {
-            self.finish();
+            // What fails has ended too; a kernel that takes nothing any more holds nothing.
+            let before = self.in_flight;
+            if self.finish().is_err() && self.in_flight == before {
+                return;
+            }
         }
     }
 }

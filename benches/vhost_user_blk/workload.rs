@@ -29,6 +29,8 @@ pub struct Workload {
     /// Requests in flight of each queue.
     pub depth: u16,
     pub queues: u16,
+    /// Most bytes of one descriptor.
+    pub piece_bytes: u32,
 }
 
 const fn row(
@@ -38,8 +40,28 @@ const fn row(
     depth: u16,
     queues: u16,
 ) -> Workload {
-    Workload { name, pattern, block_bytes, depth, queues }
+    Workload { name, pattern, block_bytes, depth, queues, piece_bytes: block_bytes }
 }
+
+/// Fewest bytes that a piece of data may have: the largest block is then of 64 pieces, and every back
+/// end takes 126 (`seg_max`).
+pub const PIECE_BYTES_MIN: u32 = 2048;
+
+impl Workload {
+    /// The same with data in pieces of so many bytes.
+    pub fn in_pieces(self, bytes: Option<u32>) -> Self {
+        Self { piece_bytes: bytes.unwrap_or(self.block_bytes).min(self.block_bytes), ..self }
+    }
+
+    /// Descriptors of a request's data.
+    pub fn pieces(&self) -> u32 {
+        self.block_bytes.div_ceil(self.piece_bytes)
+    }
+}
+
+/// As much in flight as ten queues of the largest size allow.
+pub const MANY_IN_FLIGHT: Workload =
+    row("randread-4k-d1024-q10", Pattern::RandomRead, 4 << 10, 1024, 10);
 
 /// All of them.
 pub const WORKLOADS: [Workload; 12] = [
