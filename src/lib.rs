@@ -33,6 +33,7 @@
 //! | [`qapi`] | the contract in Rust, generated from `qapi/` |
 //! | [`daemon`] | everything that exists, by name; one match over all commands |
 //! | [`guard`] | least privilege: what the daemon gives up once it has what it needs |
+//! | [`logging`] | the log: how much of it there is, and how it leaves the process |
 //! | [`options`] | the daemon's command line, as the monitor's own commands |
 //! | [`client`] | the operator's command: a QMP client and its verbs |
 //! | [`manual`] | the fault model, differences from QEMU, promises, testing |
@@ -68,6 +69,7 @@ pub mod errno;
 pub mod export;
 pub mod fault;
 pub mod guard;
+pub mod logging;
 pub mod manual;
 pub mod monitor;
 mod nearest;

@@ -19,6 +19,7 @@ use signal_hook::iterator::Signals;
 use super::{Daemon, StateDir};
 use crate::export::Inherited;
 use crate::guard::{Group, GroupError, GuardError, GuardPlan};
+use crate::logging::{self, Writer};
 use crate::monitor::{EventSink, MonitorError, Monitors, OpenMonitors};
 use crate::options::{DiskPlan, Plan};
 use crate::qapi::types::{Command, ShutdownCause};
@@ -65,7 +66,11 @@ pub fn run(plan: &Plan, inherited: Inherited) -> Result<(), StartError> {
     signal_hook::flag::register(libc::SIGXFSZ, Arc::default())
         .map_err(|error| StartError::Host("signals cannot be handled", error))?;
     let handle = signals.handle();
-    let listener = start_hearing(signals, &plan.guard, end.clone())?;
+    let writer = Writer::take_over();
+    // Goes on until the process ends: somebody may keep it waiting.
+    start_alone("log", &plan.guard, || writer.write_on())?;
+    let asked = end.clone();
+    let listener = start_alone("signals", &plan.guard, move || hear(signals, &asked))?;
     let daemon = |events| Daemon::new(inherited, group, events, end);
     let result = serve(plan, daemon, &ended);
     handle.close();
@@ -73,28 +78,27 @@ pub fn run(plan: &Plan, inherited: Inherited) -> Result<(), StartError> {
     result
 }
 
-/// Hear signals from now on, in a thread that gives up its privileges before this returns: others
-/// cannot do it for the thread, and it could not do it any more under the filter on system calls.
-fn start_hearing(
-    signals: Signals,
+/// Start a thread that gives up its privileges before this returns: others cannot do it for the
+/// thread, and it could not do it any more under the filter on system calls.
+fn start_alone(
+    name: &str,
     guard: &GuardPlan,
-    end: mpsc::Sender<ShutdownCause>,
+    work: impl FnOnce() + Send + 'static,
 ) -> Result<JoinHandle<()>, StartError> {
     let guard = guard.clone();
     let (tell, told) = mpsc::channel();
-    let listener = Builder::new().name("signals".to_owned()).spawn(move || {
+    let thread = Builder::new().name(name.to_owned()).spawn(move || {
         let renounced = guard.renounce();
         let is_alone = renounced.is_ok();
         let _ = tell.send(renounced);
         if is_alone {
-            hear(signals, &end);
+            work();
         }
     });
-    let listener =
-        listener.map_err(|error| StartError::Host("a thread cannot be started", error))?;
-    let gone = |_| StartError::Host("the signals' thread has ended", io::ErrorKind::Other.into());
+    let thread = thread.map_err(|error| StartError::Host("a thread cannot be started", error))?;
+    let gone = |_| StartError::Host("a thread has ended", io::ErrorKind::Other.into());
     told.recv().map_err(gone)??;
-    Ok(listener)
+    Ok(thread)
 }
 
 fn serve(
@@ -115,6 +119,8 @@ fn serve(
     daemon.set_ready();
     let monitors = monitors.serve(daemon.clone(), events)?;
     pidfile.as_mut().map(Pidfile::write).transpose()?;
+    // Whoever waits for us to be ready can read by then what was wrong.
+    logging::finish();
     say_ready(plan, &monitors);
     let cause = wait_for_end(plan, &daemon, ended);
     end_of(&daemon, cause);
@@ -158,6 +164,7 @@ fn hear(mut signals: Signals, end: &mpsc::Sender<ShutdownCause>) {
             Some(asked) if asked.elapsed() < INSISTING_AFTER => {}
             Some(_) => {
                 log::error!("signal {signal} again: ending at once, sockets stay behind");
+                logging::finish();
                 std::process::exit(1);
             }
         }

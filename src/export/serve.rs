@@ -20,6 +20,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use super::connection::{Connection, Served};
 use super::disk::Disk;
 use crate::block::Line;
+use crate::logging::this_thread_serves;
 
 /// How long to let the host recover after it could not give a descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -144,6 +145,7 @@ struct Ready {
 
 impl Server {
     fn run(mut self) {
+        this_thread_serves(&self.disk.options.id);
         // A front end that was there before the service is cut off by what was decided before it.
         self.cut();
         loop {

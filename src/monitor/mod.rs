@@ -18,7 +18,6 @@ mod budget;
 mod connection;
 pub mod framing;
 mod listener;
-mod log_limit;
 pub mod message;
 mod outbox;
 mod server;

@@ -19,10 +19,10 @@ use rustix::event::{Timespec, epoll};
 
 use super::connection::{Connection, Ended, Memory, Progress};
 use super::listener::{Client, Listener};
-use super::log_limit::LogLimit;
 use super::outbox::{Mail, Outbox, Output, Reply};
 use super::session::Call;
 use super::{Executor, message};
+use crate::logging::LogLimit;
 use crate::qapi::QmpError;
 
 /// An in-band command on its way to the thread that runs it.
@@ -215,7 +215,7 @@ impl Server {
         }
     }
 
-    /// A warning that strangers can cause as often as they like.
+    /// A warning that strangers and guests can cause as often as they like.
     fn tell(&mut self, what: &str) {
         match self.log_limit.tell(Instant::now()) {
             None => {}
@@ -302,7 +302,7 @@ impl Server {
 
     fn deliver_mail(&mut self, mail: Mail) {
         if mail.events_lost > 0 {
-            log::warn!("monitor: {} events came too fast and are lost", mail.events_lost);
+            self.tell(&format!("monitor: {} events came too fast and are lost", mail.events_lost));
         }
         for output in mail.output {
             match output {

@@ -233,8 +233,7 @@ fn without_a_state_directory_the_daemon_says_what_it_forgot() {
     scene.wait_held(1);
     scene.kill();
     assert_eq!(scene.status(), Status::Ok, "nobody remembers the hang");
-    let log = scene.daemon.log();
-    assert!(log.contains("is forgotten (--state-dir keeps it)"), "{log}");
+    scene.daemon.wait_said("is forgotten (--state-dir keeps it)", 1);
     scene.must("set-block-fault-state", json!({ "state": "hang" }));
     scene.write(0);
     scene.wait_held(1);

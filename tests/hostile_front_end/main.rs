@@ -18,6 +18,7 @@
 //! | B-24 | requests that never end, and those that faults hold: `tests/export/stopping.rs`, `held.rs` |
 //! | B-28 | garbage in the region: `src/export/inflight/tests.rs` |
 //! | B-34 | `tests/command_line.rs`, `src/socket_path.rs` |
+//! | B-06, B-32, B-33 | what they make the daemon say: `log` |
 //! | B-39, B-40 | `peers`; a killed QEMU: `tests/real_guest/lifecycle.rs` |
 
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test may fail")]
@@ -37,6 +38,7 @@ mod cut_memory;
 mod cut_payload;
 mod doors;
 mod inflight;
+mod log;
 mod memory;
 mod messages;
 mod peers;

@@ -17,6 +17,7 @@ mod support {
 }
 
 mod chains;
+mod log;
 mod random;
 mod requests;
 mod rings;

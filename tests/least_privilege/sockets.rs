@@ -107,6 +107,7 @@ fn browsers_and_port_scans_leave_a_line_a_second() {
         let _ = stream.read_to_end(&mut Vec::new());
     }
     let seconds = begun.elapsed().as_secs() as usize;
+    daemon.wait_said("monitor client", 1);
     let log = daemon.log();
     let lines = log.lines().filter(|line| line.contains("monitor client")).count();
     assert!(lines >= 1 && lines <= seconds + 2, "{lines} lines in {seconds} s: {log}");

@@ -115,6 +115,7 @@ fn what_requests_did_and_found_no_room_for_is_told_until_it_is_written_and_by_th
         assert_eq!(queue.write(0, &PAYLOAD).status, Status::IoErr);
     }
     drop((queue, front));
+    kept.daemon.wait_said("what requests do to the faults is not kept", 1);
     let log = kept.daemon.log();
     assert_eq!(
         log.matches("what requests do to the faults is not kept").count(),

@@ -46,13 +46,16 @@ impl Daemon {
     /// Serve several disks, each given as `--disk` takes them, from `id=ID` on and without a socket:
     /// that is `ID` in the directory.
     pub fn start_disks(directory: &Path, disks: &[&str]) -> Self {
-        let mut command = program(directory, &[]);
-        for disk in disks {
-            let id = disk.strip_prefix("id=").expect("id= comes first").split(',').next();
-            let socket = directory.join(id.expect("an id"));
-            command.arg("--disk").arg(format!("{disk},socket-path={}", socket.display()));
-        }
-        Self::spawn(command, directory)
+        Self::spawn(program_with_disks(directory, disks), directory)
+    }
+
+    /// The same, but what it says on stderr goes elsewhere than to its log.
+    pub fn start_disks_saying_to(stderr: Stdio, directory: &Path, disks: &[&str]) -> Self {
+        let mut command = program_with_disks(directory, disks);
+        command.stderr(stderr);
+        let child = wait_until_ready(&mut command, directory)
+            .unwrap_or_else(|said| panic!("{command:?} ended: {said}"));
+        Self { command, child, directory: directory.to_owned() }
     }
 
     fn spawn(mut command: Command, directory: &Path) -> Self {
@@ -78,6 +81,15 @@ impl Daemon {
     /// What the daemon has said on stderr so far, in all its lives.
     pub fn log(&self) -> String {
         read(&self.directory.join("daemon.log"))
+    }
+
+    /// Wait until it has said something as often as this, in all its lives.
+    pub fn wait_said(&self, words: &str, times: usize) {
+        let deadline = Instant::now() + WAIT;
+        while self.log().matches(words).count() < times {
+            assert!(Instant::now() < deadline, "not {times} times {words:?}: {}", self.log());
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// The process.
@@ -190,6 +202,16 @@ fn program(directory: &Path, wrapper: &[&str]) -> Command {
     command
 }
 
+fn program_with_disks(directory: &Path, disks: &[&str]) -> Command {
+    let mut command = program(directory, &[]);
+    for disk in disks {
+        let id = disk.strip_prefix("id=").expect("id= comes first").split(',').next();
+        let socket = directory.join(id.expect("an id"));
+        command.arg("--disk").arg(format!("{disk},socket-path={}", socket.display()));
+    }
+    command
+}
+
 /// Start it and wait for the line on stdout that says it is ready.
 fn spawn_until_ready(command: &mut Command, directory: &Path) -> Child {
     try_spawn_until_ready(command, directory)
@@ -198,10 +220,14 @@ fn spawn_until_ready(command: &mut Command, directory: &Path) -> Child {
 
 /// The same; if it ends instead, what it said.
 fn try_spawn_until_ready(command: &mut Command, directory: &Path) -> Result<Child, String> {
+    let log = File::options().create(true).append(true).open(directory.join("daemon.log"));
+    command.stderr(log.expect("a log file"));
+    wait_until_ready(command, directory)
+}
+
+fn wait_until_ready(command: &mut Command, directory: &Path) -> Result<Child, String> {
     let (stdout, log) = (directory.join("daemon.out"), directory.join("daemon.log"));
-    let append = |path: &Path| File::options().create(true).append(true).open(path);
     command.stdin(Stdio::null()).stdout(File::create(&stdout).expect("a file for stdout"));
-    command.stderr(append(&log).expect("a log file"));
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let deadline = Instant::now() + WAIT;
     while !read(&stdout).contains('\n') {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// When a line may be written.
 #[derive(Debug, Default)]
-pub(super) struct LogLimit {
+pub(crate) struct LogLimit {
     last: Option<Instant>,
     untold: u64,
 }
@@ -17,7 +17,7 @@ impl LogLimit {
 
     /// Something is worth a line now. The line, if it may be written, is to say that these many
     /// before it were not.
-    pub(super) fn tell(&mut self, now: Instant) -> Option<u64> {
+    pub(crate) fn tell(&mut self, now: Instant) -> Option<u64> {
         let recently = |last| now.saturating_duration_since(last) < Self::PERIOD;
         if self.last.is_some_and(recently) {
             self.untold += 1;
