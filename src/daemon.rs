@@ -5,6 +5,7 @@
 //! changed nothing; the registry is locked for moments only, never while an image is opened or a
 //! guest's requests are awaited, so that out-of-band commands always get through.
 
+mod descriptors;
 mod disks;
 mod events;
 mod fault;

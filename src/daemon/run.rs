@@ -16,7 +16,7 @@ use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::{Daemon, StateDir};
+use super::{Daemon, StateDir, descriptors};
 use crate::export::Inherited;
 use crate::guard::{Group, GroupError, GuardError, GuardPlan};
 use crate::monitor::{EventSink, MonitorError, Monitors, OpenMonitors};
@@ -57,6 +57,7 @@ pub enum StartError {
 /// # Errors
 /// Something of the plan cannot be served; nothing is left behind.
 pub fn run(plan: &Plan, inherited: Inherited) -> Result<(), StartError> {
+    descriptors::raise_limit(plan);
     let group = plan.socket_group.as_deref().map(Group::join).transpose()?;
     let (end, ended) = mpsc::channel();
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])

@@ -27,6 +27,8 @@ const QUEUE_SIZE: u16 = 128;
 pub(crate) const LET_GO_MS: u64 = 300;
 /// How long a start waits for the lock of an image.
 pub(crate) const START_WAITS_MS: u64 = 2000;
+/// How long after a start was refused a supervisor tries again.
+const START_AGAIN_AFTER: Duration = Duration::from_millis(20);
 const WAIT: Duration = Duration::from_secs(60);
 pub(crate) const SHAPE: Shape = Shape { cached: false, block_bytes: 512, async_direct: true };
 const HOLD: Plan = Plan { class: Class::Write, when: When::Always, trouble: Trouble::Held };
@@ -134,6 +136,7 @@ impl<'a> Guest<'a> {
         while let Err(said) = self.daemon.try_start_again() {
             assert!(Instant::now() < until, "it does not start again: {said}");
             refused += 1;
+            std::thread::sleep(START_AGAIN_AFTER);
         }
         if self.service.is_locked {
             assert_eq!(self.host.late(), 0, "it serves although the dead one's calls are coming");
