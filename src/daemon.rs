@@ -5,9 +5,11 @@
 //! changed nothing; the registry is locked for moments only, never while an image is opened or a
 //! guest's requests are awaited, so that out-of-band commands always get through.
 
+mod descriptors;
 mod disks;
 mod events;
 mod fault;
+mod identity;
 mod journal;
 pub mod limits;
 mod nodes;
@@ -26,6 +28,7 @@ use serde_json::{Map, Value};
 
 use self::disks::Disks;
 use self::events::Events;
+use self::identity::Place;
 use self::nodes::Nodes;
 pub use self::state_dir::StateDir;
 #[cfg(feature = "fuzzing")]
@@ -56,11 +59,12 @@ pub struct Daemon {
     is_ready: AtomicBool,
     /// Where the faults of disks are kept for the next process.
     state_dir: Option<StateDir>,
+    place: Place,
 }
 
-/// How long the lock of an image on the command line is waited for. A daemon that was killed keeps
-/// it until what it asked of the image has ended, so that nothing of that lands on what the next
-/// one writes.
+/// How long the locks of an image on the command line are waited for. A daemon that was killed keeps
+/// them until what it asked of the image has ended, so that nothing of that lands on what the next
+/// one writes, nor where its guest has put something else by then.
 const LOCK_WAIT_AT_START: Duration = Duration::from_secs(2);
 
 /// What exists now.
@@ -164,6 +168,7 @@ impl Daemon {
             end,
             is_ready,
             state_dir: None,
+            place: Place::look(),
         }
     }
 
@@ -394,7 +399,12 @@ impl Daemon {
     }
 
     fn doors(&self) -> disks::Doors<'_> {
-        disks::Doors { inherited: &self.inherited, group: self.socket_group.as_ref() }
+        disks::Doors {
+            inherited: &self.inherited,
+            group: self.socket_group.as_ref(),
+            place: &self.place,
+            lock_wait: self.lock_wait(),
+        }
     }
 
     fn block_export_del(&self, arguments: &BlockExportDelArguments) -> Outcome {

@@ -195,6 +195,21 @@ fn an_image_that_another_daemon_writes_to_is_refused_and_free_once_that_has_ende
 }
 
 #[test]
+fn a_read_only_image_is_served_by_many_daemons_at_sockets_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.img");
+    std::fs::write(&path, vec![0; 1 << 20]).unwrap();
+    let _first = Daemon::start(dir.path(), &["--blk-file", path.to_str().unwrap(), "--read-only"]);
+    let image = ["--blk-file", "DIR/a.img", "--read-only"];
+    let mut second = start(dir.path(), &[&image[..], &["--socket-path", "DIR/other"]].concat());
+    assert!(ready_line(&mut second).starts_with("ready"));
+    let same = [&image[..], &["--socket-path", "DIR/disk0"]].concat();
+    let (_, message) = refused(dir.path(), &same);
+    assert!(message.contains("Another daemon serves it there"), "{message}");
+    assert_eq!(end(second, Signal::TERM).1, Some(0));
+}
+
+#[test]
 fn a_live_socket_is_left_alone_and_a_stale_one_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let mut first = Daemon::start(dir.path(), &["--memory", "1M"]);
@@ -303,9 +318,10 @@ fn a_pidfile_belongs_to_one_daemon() {
     let arguments = |socket| ["--memory", "1M", "--socket-path", socket, "--pidfile", "DIR/pid"];
     let mut first = start(dir.path(), &arguments("DIR/a"));
     ready_line(&mut first);
-    let (code, message) = refused(dir.path(), &arguments("DIR/b"));
-    assert_eq!(code, 1);
+    let (_, message) = refused(dir.path(), &arguments("DIR/b"));
     assert!(message.contains("locked by a live process"), "{message}");
+    let mode = std::os::unix::fs::MetadataExt::mode(&dir.path().join("pid").metadata().unwrap());
+    assert_eq!(mode & 0o777, 0o600, "whoever can open it can keep daemons from starting");
     let pid = std::fs::read_to_string(dir.path().join("pid")).unwrap();
     assert_eq!(pid, format!("{}\n", first.id()), "untouched");
     end(first, Signal::TERM);

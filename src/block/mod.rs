@@ -24,5 +24,5 @@ pub use node::{Channel, Completion, Geometry, Node, Op, OpKind, Ticket};
 pub use null::NullImage;
 pub use raw::{
     Aio, CacheMode, ImageKind, Locking, NO_IO_URING_VARIABLE, OpenError, RawImage, RawOptions,
-    Reopening,
+    Reopening, Served,
 };

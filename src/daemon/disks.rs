@@ -4,13 +4,15 @@
 //! Invariant: a disk's id is its own; a disk keeps its node.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::events::Events;
 use super::fault::report::parse_on_error;
+use super::identity::Place;
 use super::limits::LOGICAL_BLOCK_BYTES;
-use super::nodes::{Blkdebug, NodeEntry};
+use super::nodes::{Blkdebug, NodeEntry, Store};
 use super::state_dir::{Remembered, StateDir};
-use crate::block::{FaultFilter, FaultPoint, Overview, Snapshot};
+use crate::block::{FaultFilter, FaultPoint, Overview, Served, Snapshot};
 use crate::export::{
     Disk, DiskOptions, Door, Export, HeldOnStop, Inherited, NUM_QUEUES_MAX, PollShare, Serial,
 };
@@ -40,6 +42,8 @@ pub(super) struct DiskEntry {
     /// socket could not be told from ours.
     path: Option<SocketPath>,
     export: Export,
+    /// Goes after the export, when nothing is done for the disk any more.
+    _served: Option<Served>,
 }
 
 impl DiskEntry {
@@ -158,6 +162,10 @@ pub(super) struct Doors<'a> {
     pub(super) inherited: &'a Inherited,
     /// May use the others, besides the owner.
     pub(super) group: Option<&'a Group>,
+    /// What tells its disks from others.
+    pub(super) place: &'a Place,
+    /// How long to wait for what a dead daemon left behind at a disk.
+    pub(super) lock_wait: Duration,
 }
 
 /// Make a disk of a node and open its door.
@@ -203,6 +211,7 @@ pub(super) fn start(
     let observer = events.of_node(&options.node_name);
     let disk = Arc::new(Disk::new(disk_options, filter, Arc::new(observer)));
     disk.skip_ordinals_below(ordinals_end);
+    let served = doors.serve(node, &blk.addr)?;
     let (door, path) = doors.open(&blk.addr)?;
     if let Some(keeper) = keeper
         && let Err(error) = point.set_keeper(keeper)
@@ -221,6 +230,7 @@ pub(super) fn start(
         point,
         path,
         export,
+        _served: served,
     })
 }
 
@@ -365,6 +375,15 @@ fn logical_block_bytes(given: Option<u64>, node: &NodeEntry) -> Result<u32, QmpE
 }
 
 impl Doors<'_> {
+    /// Make sure that nothing else serves the disk at this address from the node's image.
+    fn serve(&self, node: &NodeEntry, addr: &SocketAddress) -> Result<Option<Served>, QmpError> {
+        let (Store::Raw(image), Some(disk)) = (&node.store, self.place.disk_at(addr)) else {
+            return Ok(None);
+        };
+        let served = image.serve(disk.number, &disk.name, self.lock_wait);
+        served.map(Some).map_err(QmpError::generic)
+    }
+
     fn open(&self, addr: &SocketAddress) -> Result<(Door, Option<SocketPath>), QmpError> {
         match &addr.variant {
             SocketAddressVariant::Unix(unix) => {

@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -16,7 +17,7 @@ use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::{Daemon, StateDir};
+use super::{Daemon, StateDir, descriptors};
 use crate::export::Inherited;
 use crate::guard::{Group, GroupError, GuardError, GuardPlan};
 use crate::logging::{self, Writer};
@@ -58,6 +59,7 @@ pub enum StartError {
 /// # Errors
 /// Something of the plan cannot be served; nothing is left behind.
 pub fn run(plan: &Plan, inherited: Inherited) -> Result<(), StartError> {
+    descriptors::raise_limit(plan);
     let group = plan.socket_group.as_deref().map(Group::join).transpose()?;
     let (end, ended) = mpsc::channel();
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
@@ -220,8 +222,10 @@ struct Pidfile {
 impl Pidfile {
     fn lock(path: &Path) -> Result<Self, StartError> {
         let failed = |error| StartError::Pidfile(path.display().to_string(), error);
-        let locked =
-            File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;
+        // As QEMU's. Whoever could open it could lock it, and keep the next daemon from starting.
+        let mut options = File::options();
+        options.create(true).truncate(false).write(true).mode(0o600);
+        let locked = options.open(path).map_err(failed)?;
         flock(&locked, FlockOperation::NonBlockingLockExclusive)
             .map_err(|_| failed(io::Error::other("locked by a live process")))?;
         locked.set_len(0).map_err(failed)?;

@@ -100,7 +100,6 @@ const COMMON: &[Allowed] = table! {
     SYS_pwritev Always, "image data where io_uring is not used";
     SYS_preadv2 Always, "image data that is in memory";
     SYS_fdatasync Always, "flushes where io_uring is not used";
-    SYS_fsync Always, "durable files and directories of state";
     SYS_fallocate Always, "discards and zeroes where io_uring is not used; the probe for both";
     SYS_ftruncate Always, "block_resize; memory of our own to share";
     SYS_flock Always, "the turn to replace a stale socket";

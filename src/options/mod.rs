@@ -108,7 +108,8 @@ pub struct Options {
     pidfile: Option<PathBuf>,
 
     /// Keep the disks' fault states, rules with their counters, and held requests in this directory, so
-    /// that they outlive the daemon, however it ends.  It is made if it is missing.  What is found
+    /// that they outlive the daemon, however it ends, but not a crash of the host: nothing is
+    /// synced.  It is made if it is missing.  What is found
     /// there for a disk of that name counts; --blkdebug-config, --seed and --on-error are then not
     /// used, and where they say otherwise a warning names them.  A command whose change the host
     /// cannot write there is refused.

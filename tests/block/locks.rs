@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use blkfault::block::{Locking, OpenError, RawImage, RawOptions};
 
@@ -52,6 +53,34 @@ fn the_lock_lasts_as_long_as_the_image_and_not_as_its_channels() {
     refused(&path, false);
     drop(driver);
     RawImage::open(options(&path, false)).unwrap();
+}
+
+#[test]
+fn readers_of_one_image_serve_different_disks_and_not_the_same_one() {
+    let directory = scratch();
+    let path = sparse(&directory.path().join("disk.img"), 1 << 20);
+    let other_path = sparse(&directory.path().join("other.img"), 1 << 20);
+    let [first, second] = [(); 2].map(|()| RawImage::open(options(&path, true)).unwrap());
+    let serve = |image: &RawImage, disk| image.serve(disk, "the disk at '/s'", Duration::ZERO);
+    let (one, _two) = (serve(&first, 1).unwrap(), serve(&second, 2).unwrap());
+    let error = serve(&second, 1).unwrap_err();
+    assert!(matches!(error, OpenError::Marked { .. }), "{error}");
+    let said = format!("the disk at '/s' on the image [{}]", path.display());
+    assert!(error.to_string().contains(&said), "{error}");
+    // What is opened in the place of the image serves the disk, and what was opened in vain does not.
+    drop(first.prepare_reopen(options(&path, true)).unwrap());
+    first.reopen(options(&path, true)).unwrap();
+    serve(&second, 1).unwrap_err();
+    first.reopen(options(&other_path, true)).unwrap();
+    let third = serve(&second, 1).unwrap();
+    let error = first.reopen(options(&path, true)).unwrap_err();
+    assert!(matches!(error, OpenError::Marked { .. }), "{error}");
+    drop(third);
+    first.reopen(options(&path, true)).unwrap();
+    drop(one);
+    let _three = serve(&second, 1).unwrap();
+    let careless = RawOptions { locking: Locking::Off, ..options(&path, true) };
+    let _unasked = serve(&RawImage::open(careless).unwrap(), 1).unwrap();
 }
 
 #[test]

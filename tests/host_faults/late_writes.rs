@@ -20,22 +20,24 @@ use crate::support::fuse::{Class, Host, Plan, Shape, Trouble, When};
 use crate::support::load::Dice;
 use crate::times;
 
-const BLOCKS: u16 = 16;
-const BLOCK_BYTES: usize = 4096;
+pub(crate) const BLOCKS: u16 = 16;
+pub(crate) const BLOCK_BYTES: usize = 4096;
 const QUEUE_SIZE: u16 = 128;
 /// How long after the kill the host lets the old writes go, at most.
-const LET_GO_MS: u64 = 300;
+pub(crate) const LET_GO_MS: u64 = 300;
 /// How long a start waits for the lock of an image.
-const START_WAITS_MS: u64 = 2000;
+pub(crate) const START_WAITS_MS: u64 = 2000;
+/// How long after a start was refused a supervisor tries again.
+const START_AGAIN_AFTER: Duration = Duration::from_millis(20);
 const WAIT: Duration = Duration::from_secs(60);
-const SHAPE: Shape = Shape { cached: false, block_bytes: 512, async_direct: true };
+pub(crate) const SHAPE: Shape = Shape { cached: false, block_bytes: 512, async_direct: true };
 const HOLD: Plan = Plan { class: Class::Write, when: When::Always, trouble: Trouble::Held };
 
 fn content(block: u16, version: u64) -> Vec<u8> {
     (version << 16 | u64::from(block)).to_le_bytes().repeat(BLOCK_BYTES / 8)
 }
 
-fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
     let until = Instant::now() + WAIT;
     while !done() {
         assert!(Instant::now() < until, "waited {WAIT:?} for {what}");
@@ -43,13 +45,20 @@ fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// How the guest is served.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Service {
+    pub(crate) aio: &'static str,
+    pub(crate) is_locked: bool,
+    pub(crate) is_read_only: bool,
+}
+
 /// A guest on an image of the slow host.
-struct Guest<'a> {
+pub(crate) struct Guest<'a> {
     host: &'a Host,
     daemon: Daemon,
-    aio: &'static str,
-    is_locked: bool,
-    queue: Queue,
+    service: Service,
+    pub(crate) queue: Queue,
     memory: Memory,
     features: u64,
     region: Inflight,
@@ -58,27 +67,33 @@ struct Guest<'a> {
 }
 
 /// The guest's disk over an image that nobody locks, which only the monitor can make.
-fn add_unlocked(daemon: &Daemon, host: &Host, aio: &str) {
+fn add_unlocked(daemon: &Daemon, host: &Host, service: Service) {
     let mut operator = daemon.operator();
     let node = json!({ "driver": "file", "node-name": "image", "filename": host.image(),
-        "locking": "off", "aio": aio, "cache": { "direct": true } });
+        "locking": "off", "aio": service.aio, "read-only": service.is_read_only,
+        "cache": { "direct": true } });
     operator.must("blockdev-add", node);
     let address = json!({ "type": "unix", "path": daemon.socket("guest") });
     let export = json!({ "type": "vhost-user-blk", "id": "guest", "node-name": "image",
-        "addr": address, "writable": true });
+        "addr": address, "writable": !service.is_read_only });
     operator.must("block-export-add", export);
 }
 
 impl<'a> Guest<'a> {
-    fn boot(host: &'a Host, aio: &'static str, is_locked: bool) -> Self {
+    pub(crate) fn boot(host: &'a Host, service: Service) -> Self {
+        let Service { aio, is_locked, is_read_only } = service;
         host.begin(1 << 20);
         let directory = tempfile::tempdir().unwrap();
         let image = host.image();
-        let locked = ["--blk-file", image.to_str().unwrap(), "--aio", aio, "--cache", "none"];
-        let options: &[&str] = if is_locked { &locked } else { &["--memory", "1M"] };
-        let daemon = Daemon::start(directory.path(), options);
+        let mut options = vec!["--blk-file", image.to_str().unwrap(), "--aio", aio];
+        options.extend(["--cache", "none"]);
+        options.extend(is_read_only.then_some("--read-only"));
         if !is_locked {
-            add_unlocked(&daemon, host, aio);
+            options = vec!["--memory", "1M"];
+        }
+        let daemon = Daemon::start(directory.path(), &options);
+        if !is_locked {
+            add_unlocked(&daemon, host, service);
         }
         let socket = daemon.socket(if is_locked { "disk0" } else { "guest" });
         let mut front = Front::connect(&socket);
@@ -90,8 +105,7 @@ impl<'a> Guest<'a> {
         Self {
             host,
             daemon,
-            aio,
-            is_locked,
+            service,
             queue,
             memory: front.memory.clone(),
             features: front.accepted,
@@ -110,7 +124,7 @@ impl<'a> Guest<'a> {
         self.queue.kick();
     }
 
-    fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         let ends = self.queue.finish_all();
         assert!(ends.iter().all(|end| end.status == Status::Ok), "{ends:?}");
     }
@@ -122,13 +136,14 @@ impl<'a> Guest<'a> {
         while let Err(said) = self.daemon.try_start_again() {
             assert!(Instant::now() < until, "it does not start again: {said}");
             refused += 1;
+            std::thread::sleep(START_AGAIN_AFTER);
         }
-        if self.is_locked {
-            assert_eq!(self.host.late(), 0, "it serves although the dead one's writes are coming");
+        if self.service.is_locked {
+            assert_eq!(self.host.late(), 0, "it serves although the dead one's calls are coming");
         } else {
-            add_unlocked(&self.daemon, self.host, self.aio);
+            add_unlocked(&self.daemon, self.host, self.service);
         }
-        let socket = self.daemon.socket(if self.is_locked { "disk0" } else { "guest" });
+        let socket = self.daemon.socket(if self.service.is_locked { "disk0" } else { "guest" });
         let queues = std::slice::from_ref(&self.queue);
         let front = Front::resume(&socket, &self.memory, self.features, Some(&self.region), queues);
         self.front = Some(front.unwrap());
@@ -146,18 +161,17 @@ impl<'a> Guest<'a> {
         (0..BLOCKS).filter(is_wrong).count()
     }
 
-    /// One death; how many blocks were wrong afterwards, and how many starts were refused.
-    fn die_and_come_back(&mut self, version: u64, let_go_after: Duration) -> (usize, u32) {
+    /// Kill the daemon once all that was started is at the host, and start it again; how often that
+    /// was refused. The host lets go of what it held after a while, or keeps it where nothing waits.
+    pub(crate) fn die_and_come_back(&mut self, let_go_after: Duration) -> u32 {
         let host = self.host;
-        host.plan(Some(HOLD));
-        self.start_writes(version);
-        wait_for("all writes to be at the host", || host.late() == usize::from(BLOCKS));
+        wait_for("all of it to be at the host", || host.late() == usize::from(BLOCKS));
         // Nobody waits for the process to be gone: what it waits for in the kernel may keep it.
         self.daemon.kill_after(Duration::ZERO).join().unwrap();
         self.front = None;
         host.plan(None);
-        let is_locked = self.is_locked;
-        let refused = std::thread::scope(|scope| {
+        let is_locked = self.service.is_locked;
+        std::thread::scope(|scope| {
             scope.spawn(move || {
                 std::thread::sleep(let_go_after);
                 if is_locked {
@@ -165,7 +179,16 @@ impl<'a> Guest<'a> {
                 }
             });
             self.come_back()
-        });
+        })
+    }
+
+    /// One death among writes; how many blocks were wrong afterwards, and how many starts were
+    /// refused.
+    fn die_writing(&mut self, version: u64, let_go_after: Duration) -> (usize, u32) {
+        let host = self.host;
+        host.plan(Some(HOLD));
+        self.start_writes(version);
+        let refused = self.die_and_come_back(let_go_after);
         self.finish();
         self.start_writes(version + 1);
         self.finish();
@@ -175,20 +198,20 @@ impl<'a> Guest<'a> {
     }
 }
 
-/// A daemon whose writes are held could not be waited for.
+/// A daemon whose calls are held could not be waited for.
 impl Drop for Guest<'_> {
     fn drop(&mut self) {
         self.host.let_go();
     }
 }
 
-fn tell(line: &str) {
+pub(crate) fn tell(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 fn nothing_late_lands(aio: &'static str) {
     let Some(host) = lend("late writes", Host::mount(SHAPE)) else { return };
-    let mut guest = Guest::boot(&host, aio, true);
+    let mut guest = Guest::boot(&host, Service { aio, is_locked: true, is_read_only: false });
     let mut dice = Dice::new(7);
     let (mut wrong, mut refused) = (0, 0);
     let rounds = times(5, 200);
@@ -196,7 +219,7 @@ fn nothing_late_lands(aio: &'static str) {
         // Once it takes longer than a start waits for the lock.
         let wait_ms = if round == 0 { START_WAITS_MS + LET_GO_MS } else { dice.below(LET_GO_MS) };
         let let_go_after = Duration::from_millis(wait_ms);
-        let seen = guest.die_and_come_back(u64::from(round) * 2 + 1, let_go_after);
+        let seen = guest.die_writing(u64::from(round) * 2 + 1, let_go_after);
         wrong += seen.0;
         refused += seen.1;
     }
@@ -223,8 +246,9 @@ fn no_write_of_a_dead_daemon_over_threads_lands_on_what_comes_after() {
 #[test]
 fn without_the_lock_writes_of_a_dead_daemon_over_io_uring_land_on_what_comes_after() {
     let Some(host) = lend("late writes", Host::mount(SHAPE)) else { return };
-    let mut guest = Guest::boot(&host, "io_uring", false);
-    let (wrong, _) = guest.die_and_come_back(1, Duration::ZERO);
+    let service = Service { aio: "io_uring", is_locked: false, is_read_only: false };
+    let mut guest = Guest::boot(&host, service);
+    let (wrong, _) = guest.die_writing(1, Duration::ZERO);
     tell(&format!("E-07 io_uring, control without the lock: WRONG {wrong} of {BLOCKS} blocks"));
     assert!(wrong > 0, "the story above would show nothing");
 }

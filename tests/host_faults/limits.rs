@@ -1,10 +1,12 @@
 //! What the host allows a process runs out (D-13).
 
+use std::time::{Duration, Instant};
+
 use crate::host::{lend, run, scratch, sparse};
 use crate::support::daemon::Daemon;
 use crate::support::front::request::Status;
 use crate::support::front::ring::Queue;
-use crate::support::front::{Front, feature};
+use crate::support::front::{Front, ONE_REGION, feature};
 
 /// The longest that a file of the daemon may become.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -56,11 +58,24 @@ fn allow_descriptors(process: u32, count: usize) {
     run(&["prlimit", "--pid", &process, &limit]).unwrap();
 }
 
+/// The front end before this one has gone when the daemon hears of it, and when no child that another
+/// test is starting has a copy of its socket any more.
+fn connect_after_another(daemon: &Daemon) -> Front {
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        match Front::try_connect(&daemon.socket("disk0"), ONE_REGION) {
+            Ok(front) => return front,
+            Err(refusal) => assert!(Instant::now() < until, "{refusal:?}"),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// Whether a ring starts where the daemon can have so many more descriptors. One that starts serves;
 /// and afterwards, without the limit, the next front end's does, too.
 fn starts_with(daemon: &Daemon, spare: usize) -> bool {
     let connect = || {
-        let mut front = Front::connect(&daemon.socket("disk0"));
+        let mut front = connect_after_another(daemon);
         front.negotiate(feature::ALL);
         front
     };
@@ -95,4 +110,42 @@ fn a_ring_that_starts_without_descriptors_to_spare_is_served_or_refused_and_the_
         }
         assert!(spare > 0, "{aio}: nothing was refused");
     }
+}
+
+/// What the process may have: the soft limit.
+fn allowed_descriptors(process: u32) -> u64 {
+    let limits = std::fs::read_to_string(format!("/proc/{process}/limits")).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    line.split_whitespace().nth(3).unwrap().parse().unwrap()
+}
+
+#[test]
+fn the_daemon_takes_as_many_descriptors_as_the_host_allows_and_tells_where_they_will_not_do() {
+    if lend("RLIMIT_NOFILE", run(&["prlimit", "--version"])).is_none() {
+        return;
+    }
+    const QUEUES: u16 = 32;
+    let directory = scratch();
+    let image = sparse(&directory.path().join("disk.img"), FILE_BYTES_MAX);
+    let options = ["--blk-file", image.to_str().unwrap(), "--num-queues", &QUEUES.to_string()];
+    let warning = "the host allows 128 open files (RLIMIT_NOFILE)";
+
+    let daemon =
+        Daemon::start_inside(directory.path(), &["prlimit", "--nofile=128:1024"], &options);
+    assert_eq!(allowed_descriptors(daemon.id()), 1024);
+    let mut front = Front::connect(&daemon.socket("disk0"));
+    front.negotiate(feature::ALL);
+    let mut queues = front.start_queues(QUEUES, 128);
+    assert!(queues.iter_mut().all(Queue::is_alive), "every queue is served");
+    let used = descriptors(daemon.id());
+    assert!(used > 128, "{used} descriptors: the limit of before would have done");
+    let forecast = 64 + 24 + 9 * usize::from(QUEUES);
+    assert!(used <= forecast, "{used} descriptors, more than the {forecast} that are foreseen");
+    assert!(!daemon.log().contains("RLIMIT_NOFILE"), "{}", daemon.log());
+    drop(front);
+    assert!(daemon.terminate().success());
+
+    let daemon = Daemon::start_inside(directory.path(), &["prlimit", "--nofile=128:128"], &options);
+    assert!(daemon.log().contains(warning), "{}", daemon.log());
+    assert!(daemon.terminate().success());
 }

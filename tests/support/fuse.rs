@@ -52,7 +52,7 @@ pub enum Trouble {
     /// It moves less than it was asked to: how much comes from this seed and its number. Only
     /// reads and writes of more than a block.
     Short(u64),
-    /// It is done, and answered, when the test lets it go. Only writes.
+    /// It is done, and answered, when the test lets it go. Only reads and writes.
     Held,
 }
 
@@ -207,6 +207,22 @@ impl Server {
         }
     }
 
+    /// Read later, and answer then.
+    fn read_late(&self, offset: u64, bytes: usize, reply: ReplyData) {
+        let shared = self.shared.clone();
+        shared.lock().late += 1;
+        std::thread::spawn(move || {
+            let file = shared.lock();
+            let held = shared.let_go.wait_while(file, |file| file.holding);
+            let file = held.unwrap_or_else(PoisonError::into_inner);
+            let data = file.bytes[file.range(offset, bytes)].to_vec();
+            drop(file);
+            // The answer is what moves the bytes: until then the read is late.
+            reply.data(&data);
+            shared.lock().late -= 1;
+        });
+    }
+
     /// Write later, and answer then.
     fn write_late(&self, offset: u64, data: Vec<u8>, reply: ReplyWrite) {
         let shared = self.shared.clone();
@@ -311,7 +327,11 @@ impl Filesystem for Server {
                 let asked = file.range(offset, size as usize).len();
                 file.range(offset, cut(asked, self.shape.block_bytes, seed))
             }
-            Some(Trouble::Held) | None => file.range(offset, size as usize),
+            Some(Trouble::Held) => {
+                drop(file);
+                return self.read_late(offset, size as usize, reply);
+            }
+            None => file.range(offset, size as usize),
         };
         reply.data(&file.bytes[range]);
     }

@@ -6,10 +6,15 @@
 //! a read lock, so that taking one never fails for another user of this protocol: a conflict is
 //! found by asking who else has a lock (`raw_apply_lock_bytes` and `raw_check_lock_bytes` in
 //! QEMU's block/file-posix.c).
+//!
+//! One lock more is ours: a [`Mark`] for each disk that is shown from the description. Readers do not
+//! exclude each other, so it alone tells the next daemon that a dead one's reads, which go into a
+//! guest's memory, have not ended.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// First of the bytes that say "I do this" (`RAW_LOCK_PERM_BASE`).
 const DOES_BASE: i64 = 100;
@@ -58,7 +63,21 @@ impl Claim {
     }
 }
 
-/// A file with its claim, which ends with it.
+/// The byte that stands for one disk, whoever shows it and from whatever process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark(i64);
+
+impl Mark {
+    /// Far from QEMU's bytes, and from those of any image: two disks meet in one of 2^62 bytes only.
+    const BASE: u64 = 1 << 62;
+
+    /// The mark of the disk that has this number in all its lives.
+    pub(super) fn of(disk: u64) -> Self {
+        Self((Self::BASE | (disk % Self::BASE)).cast_signed())
+    }
+}
+
+/// A file with its claim and marks, which end with it.
 ///
 /// Closing alone would not do: a process that forks meanwhile has copies of the descriptor until
 /// its child executes something else, and the lock lasts as long as any of them.
@@ -66,12 +85,14 @@ impl Claim {
 pub(super) struct Claimed {
     file: File,
     claim: Claim,
+    /// A disk that is being made beside the one it repeats has the mark twice, for a moment.
+    marks: Mutex<Vec<Mark>>,
 }
 
 impl Claimed {
     /// Take over a file that has the locks of `claim`.
     pub(super) fn new(file: File, claim: Claim) -> Self {
-        Self { file, claim }
+        Self { file, claim, marks: Mutex::default() }
     }
 
     pub(super) fn file(&self) -> &File {
@@ -81,11 +102,74 @@ impl Claimed {
     pub(super) fn claim(&self) -> Claim {
         self.claim
     }
+
+    fn marks(&self) -> MutexGuard<'_, Vec<Mark>> {
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Mark the description, unless another has the mark. Without locks, nobody is asked.
+    ///
+    /// # Errors
+    /// Another has it, or what the host says; then it is not marked.
+    pub(super) fn mark(&self, mark: Mark) -> Result<(), LockError> {
+        self.mark_unasked(mark)?;
+        let asked =
+            if self.claim == Claim::NONE { Ok(false) } else { is_locked(&self.file, mark.0) };
+        let found = asked.and_then(|found| if found { Err(LockError::Marked) } else { Ok(()) });
+        found.inspect_err(|_| self.unmark(mark))
+    }
+
+    /// Mark the description, whoever else has the mark.
+    fn mark_unasked(&self, mark: Mark) -> Result<(), LockError> {
+        if self.claim != Claim::NONE {
+            set(&self.file, libc::F_RDLCK, mark.0)?;
+        }
+        self.marks().push(mark);
+        Ok(())
+    }
+
+    /// Take back one [`Claimed::mark`].
+    pub(super) fn unmark(&self, mark: Mark) {
+        let mut marks = self.marks();
+        let Some(index) = marks.iter().position(|found| *found == mark) else { return };
+        marks.swap_remove(index);
+        if self.claim != Claim::NONE && !marks.contains(&mark) {
+            let _ = set(&self.file, libc::F_UNLCK, mark.0);
+        }
+    }
+
+    /// Take over the marks of the description whose place this one takes. On the same file nobody
+    /// else can have them.
+    ///
+    /// # Errors
+    /// As [`Claimed::mark`].
+    pub(super) fn mark_like(&self, before: &Self, is_same_file: bool) -> Result<(), LockError> {
+        let marks = before.marks().clone();
+        let mark = |mark| if is_same_file { self.mark_unasked(mark) } else { self.mark(mark) };
+        marks.into_iter().try_for_each(mark)
+    }
+
+    /// The same once more: disks may have come and gone since. What the host refuses now is told.
+    pub(super) fn follow_marks(&self, before: &Self) {
+        let wanted = before.marks().clone();
+        let own = std::mem::take(&mut *self.marks());
+        for mark in &wanted {
+            if let Err(error) = self.mark_unasked(*mark) {
+                log::error!("a disk's image is not marked: {error:?}");
+            }
+        }
+        for mark in own.into_iter().filter(|mark| !wanted.contains(mark)) {
+            self.marks().push(mark);
+            self.unmark(mark);
+        }
+    }
 }
 
 impl Drop for Claimed {
     fn drop(&mut self) {
         release(&self.file, self.claim);
+        let marks = self.marks().clone();
+        marks.into_iter().for_each(|mark| self.unmark(mark));
     }
 }
 
@@ -99,6 +183,8 @@ pub(super) enum LockError {
         /// The other does it and we do not share it; otherwise the other forbids it.
         shared: bool,
     },
+    /// Another has the mark of the same disk.
+    Marked,
     /// The file system or kernel cannot do such locks.
     Unsupported(io::Error),
     /// The host says something else.
@@ -124,9 +210,14 @@ fn set(file: &File, kind: i32, byte: i64) -> Result<(), LockError> {
     match fcntl_lock(file, libc::F_OFD_SETLK, kind, byte) {
         Ok(_) => Ok(()),
         Err(error) => Err(match error.raw_os_error() {
-            Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP | libc::ENOLCK | libc::ENOTTY) => {
-                LockError::Unsupported(error)
-            }
+            Some(
+                libc::EINVAL
+                | libc::ENOSYS
+                | libc::EOPNOTSUPP
+                | libc::ENOLCK
+                | libc::ENOTTY
+                | libc::EOVERFLOW,
+            ) => LockError::Unsupported(error),
             _ => LockError::Host(error),
         }),
     }
@@ -235,6 +326,48 @@ mod tests {
             matches!(refused, LockError::Conflict { permission: "write", shared: true }),
             "{refused:?}"
         );
+    }
+
+    #[test]
+    fn a_mark_keeps_out_the_same_disk_and_no_other() {
+        let (first, second, named) = two_descriptions();
+        let reader = |file| Claimed::new(file, Claim::new(true));
+        let (first, second) = (reader(first), reader(second));
+        let (disk, other) = (Mark::of(u64::MAX), Mark::of(1));
+        first.mark(disk).unwrap();
+        second.mark(other).unwrap();
+        assert!(matches!(second.mark(disk), Err(LockError::Marked)));
+        first.mark(disk).unwrap();
+        first.unmark(disk);
+        assert!(matches!(second.mark(disk), Err(LockError::Marked)), "one of two is left");
+        first.unmark(disk);
+        second.mark(disk).unwrap();
+        drop(second);
+        first.mark(disk).unwrap();
+        let unlocked = Claimed::new(named.reopen().unwrap(), Claim::NONE);
+        unlocked.mark(disk).unwrap();
+    }
+
+    #[test]
+    fn a_description_takes_over_the_marks_of_the_one_before_and_what_came_of_them() {
+        let (first, second, named) = two_descriptions();
+        let reader = |file| Claimed::new(file, Claim::new(true));
+        let (first, second) = (reader(first), reader(second));
+        let third = reader(named.reopen().unwrap());
+        let [stays, goes, comes] = [1, 2, 3].map(Mark::of);
+        first.mark(stays).unwrap();
+        first.mark(goes).unwrap();
+        assert!(matches!(second.mark_like(&first, false), Err(LockError::Marked)));
+        let second = reader(named.reopen().unwrap());
+        second.mark_like(&first, true).unwrap();
+        first.unmark(goes);
+        first.mark(comes).unwrap();
+        second.follow_marks(&first);
+        drop(first);
+        for taken in [stays, comes] {
+            assert!(matches!(third.mark(taken), Err(LockError::Marked)), "{taken:?}");
+        }
+        third.mark(goes).unwrap();
     }
 
     #[test]

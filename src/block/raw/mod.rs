@@ -32,6 +32,7 @@ use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use self::current::Current;
+use self::lock::Mark;
 use self::open::Opened;
 pub use self::options::{Aio, CacheMode, ImageKind, Locking, OpenError, RawOptions};
 use self::threads::{Pool, ThreadsChannel};
@@ -97,6 +98,21 @@ impl RawImage {
         Ok(Reopening { current: self.current.clone(), control: self.control.clone(), opened })
     }
 
+    /// Serve a disk from the image, which no other open image may do that serves the disk of the same
+    /// number, be it in another process or in a dead one whose requests the host has not ended. The
+    /// image's lock keeps writers from each other; this keeps a dead reader's requests, which write
+    /// to the memory of a guest, from its successor's. `wait` is how long another is waited for;
+    /// `disk` names the disk in words. Nothing is kept out where the image is not locked.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; nothing has changed.
+    pub fn serve(&self, number: u64, disk: &str, wait: Duration) -> Result<Served, OpenError> {
+        let _control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        let mark = Mark::of(number);
+        self.current.get().mark(mark, disk, wait)?;
+        Ok(Served { current: self.current.clone(), control: self.control.clone(), mark })
+    }
+
     /// How the image is open now.
     #[must_use]
     pub fn options(&self) -> RawOptions {
@@ -137,6 +153,23 @@ impl RawImage {
     }
 }
 
+/// A disk is served from the image until this is dropped, and then until the requests end that are at a
+/// description which was replaced meanwhile.
+#[derive(Debug)]
+#[must_use = "dropping it lets others serve the disk"]
+pub struct Served {
+    current: Arc<Current>,
+    control: Arc<Mutex<()>>,
+    mark: Mark,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        self.current.get().unmark(self.mark);
+    }
+}
+
 /// An image that is open beside the one it may replace.
 #[derive(Debug)]
 #[must_use = "dropping it leaves the old image in place"]
@@ -151,6 +184,7 @@ impl Reopening {
     pub fn commit(self) {
         let _control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
         self.opened.refresh_size();
+        self.opened.follow_marks(&self.current.get());
         self.current.replace(self.opened);
     }
 }

@@ -18,7 +18,7 @@ use rustix::fs::OFlags;
 use super::budget::Budget;
 use super::extent::{Extent, Identity};
 use super::inline::Source;
-use super::lock::{self, Claim, Claimed, LockError};
+use super::lock::{self, Claim, Claimed, LockError, Mark};
 use super::options::{CacheMode, ImageKind, Locking, OpenError, RawOptions};
 use super::probe::{self, Alignment};
 use super::turns::{FlushGate, Turns};
@@ -69,6 +69,9 @@ impl Opened {
         let host = |source| OpenError::Host { path: options.path.clone(), source };
         let (file, kind) = open_file(&options)?;
         let claimed = claim(file, &options, before)?;
+        if let Some(before) = before {
+            take_over_marks(&claimed, &options, before)?;
+        }
         let file = claimed.file();
         let size_bytes = probe::size_bytes(file).map_err(host)?;
         let alignment = match options.cache {
@@ -104,6 +107,29 @@ impl Opened {
             allocation_bytes,
             bounces: Arc::new(Budget::new(BOUNCE_BYTES_MAX)),
         })
+    }
+
+    /// Mark the description as the one that serves a disk, once nobody else has the mark.
+    pub(super) fn mark(&self, mark: Mark, disk: &str, wait: Duration) -> Result<(), OpenError> {
+        let deadline = Instant::now() + wait;
+        loop {
+            match self.claimed.mark(mark) {
+                Err(LockError::Marked) if Instant::now() < deadline => {
+                    std::thread::sleep(LOCK_POLL);
+                }
+                marked => return excused(marked, disk, &self.options),
+            }
+        }
+    }
+
+    /// Take back one [`Opened::mark`].
+    pub(super) fn unmark(&self, mark: Mark) {
+        self.claimed.unmark(mark);
+    }
+
+    /// Have the marks of the one whose place this takes, as they are by now.
+    pub(super) fn follow_marks(&self, before: &Self) {
+        self.claimed.follow_marks(&before.claimed);
     }
 
     /// The extents that ops may be using: its own and those that were open before.
@@ -360,6 +386,36 @@ fn lock_against_others(
     checked.inspect_err(|_| lock::release(file, claim))
 }
 
+/// Serve what `before` serves, in its place.
+fn take_over_marks(
+    claimed: &Claimed,
+    options: &RawOptions,
+    before: &Opened,
+) -> Result<(), OpenError> {
+    let is_same_file = is_same(claimed.file(), before.file());
+    excused(claimed.mark_like(&before.claimed, is_same_file), "one of its disks", options)
+}
+
+/// Marks that the host cannot do are done without, where locks are.
+fn excused(
+    marked: Result<(), LockError>,
+    disk: &str,
+    options: &RawOptions,
+) -> Result<(), OpenError> {
+    let path = options.path.as_path();
+    match marked {
+        Err(LockError::Unsupported(error)) if options.locking == Locking::Auto => {
+            let path = path.display();
+            log::warn!("image '{path}' is not marked for {disk}: the host cannot ({error})");
+            Ok(())
+        }
+        Err(LockError::Marked) => {
+            Err(OpenError::Marked { path: path.to_owned(), disk: disk.to_owned() })
+        }
+        marked => marked.map_err(|error| locked(path, error)),
+    }
+}
+
 fn is_same(one: &File, other: &File) -> bool {
     Identity::of(one).is_some_and(|one| Identity::of(other) == Some(one))
 }
@@ -370,6 +426,7 @@ fn locked(path: &Path, error: LockError) -> OpenError {
         LockError::Conflict { permission, shared } => {
             OpenError::Locked { path, permission, shared }
         }
+        LockError::Marked => OpenError::Marked { path, disk: "a disk".to_owned() },
         LockError::Unsupported(source) | LockError::Host(source) => {
             OpenError::NoLocking { path, source }
         }

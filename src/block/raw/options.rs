@@ -169,6 +169,18 @@ pub enum OpenError {
         /// The other has the permission, and we would not share it.
         shared: bool,
     },
+    /// Something else serves the same disk from it, or has not ended what it did.
+    #[error(
+        "Failed to get the lock of {disk} on the image [{}]. Another daemon serves it there, or the \
+         host has not finished what a dead one asked for",
+        path.display()
+    )]
+    Marked {
+        /// The path as given.
+        path: PathBuf,
+        /// The disk, in words.
+        disk: String,
+    },
     /// The lock could not even be tried.
     #[error("image '{}' cannot be locked ({source}): use locking=off if nobody else writes to it", path.display())]
     NoLocking {

@@ -81,8 +81,8 @@ pub struct Slots {
     scratch_bytes: u64,
 }
 
-/// The data begins here in a slot; header and status lie before.
-const DATA_AT: u64 = 512;
+/// The data begins here in a slot; header and status lie before. Direct I/O goes to it as it is.
+const DATA_AT: u64 = 4096;
 const STATUS_AT: u64 = 256;
 /// Most descriptors of one request's data.
 const SEGMENTS_MAX: usize = 64;
