@@ -17,8 +17,10 @@ use crate::support::front::{Front, Queue, SECTOR, Status, kind};
 use crate::support::process::Watched;
 
 const US: Duration = Duration::from_micros(1);
-/// How often a story may be disturbed.
-const TRIES: u32 = 8;
+/// How often a story may be disturbed, which the stories told beside it do for half a minute or so.
+const TRIES: u32 = 40;
+/// Until it is told again.
+const REST: Duration = Duration::from_millis(200);
 /// Requests at once of a guest in a hurry.
 const DEPTH: u16 = 32;
 /// How long a guest asks.
@@ -140,6 +142,7 @@ fn once(mut holds: impl FnMut() -> Result<(), String>) {
         if said.is_ok() {
             return;
         }
+        std::thread::sleep(REST);
     }
     said.unwrap();
 }
