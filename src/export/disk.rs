@@ -266,3 +266,33 @@ mod tests {
         );
     }
 }
+
+/// A disk for the tests of this folder.
+#[cfg(test)]
+pub(super) mod example {
+    use super::*;
+
+    struct Nobody;
+
+    impl Observer for Nobody {
+        fn connected(&self, _: &str) {}
+        fn disconnected(&self, _: &str) {}
+        fn io_failed(&self, _: &str, _: IoFailure) {}
+    }
+
+    /// An ordinary disk over a node, which never polls.
+    pub(in crate::export) fn disk(node: Arc<dyn Node>) -> Disk {
+        let options = DiskOptions {
+            id: "disk0".into(),
+            serial: Serial::new("SERIAL").unwrap(),
+            logical_block_bytes: 512,
+            num_queues: 1,
+            writable: true,
+            writeback: true,
+            held_on_stop: HeldOnStop::Fail,
+            remembers_faults: false,
+            poll: PollShare::percent(0).unwrap(),
+        };
+        Disk::new(options, node, Arc::new(Nobody))
+    }
+}

@@ -18,11 +18,10 @@ use super::crash::{Crash, run_until_store, spared};
 use super::*;
 use crate::block::{Channel, Completion, Geometry, MemoryImage, Node, Op};
 use crate::errno::Errno;
-use crate::export::disk::{Disk, DiskOptions, HeldOnStop, IoFailure, Observer, Serial};
+use crate::export::disk::{Disk, example};
 use crate::export::handoff;
 use crate::export::mapping::Sharer;
 use crate::export::memory::GuestMemory;
-use crate::export::polling::PollShare;
 use crate::export::ring::RingSetup;
 use crate::export::worker::{Loop, WorkerSetup};
 
@@ -37,14 +36,6 @@ const STATUS: u64 = 0x110;
 const DATA: u64 = 0x200;
 /// Turns until a worker that has not answered everything is taken to hang.
 const TURNS_MAX: usize = 100;
-
-struct Nobody;
-
-impl Observer for Nobody {
-    fn connected(&self, _: &str) {}
-    fn disconnected(&self, _: &str) {}
-    fn io_failed(&self, _: &str, _: IoFailure) {}
-}
 
 /// What the device has been asked and has done. The sector of a request is its number.
 #[derive(Debug, Default)]
@@ -230,18 +221,7 @@ impl World {
 
     /// What a process has of its own: nothing that an earlier one knew.
     fn disk(&self) -> Arc<Disk> {
-        let options = DiskOptions {
-            id: "disk0".into(),
-            serial: Serial::new("SERIAL").unwrap(),
-            logical_block_bytes: 512,
-            num_queues: 1,
-            writable: true,
-            writeback: true,
-            held_on_stop: HeldOnStop::Fail,
-            remembers_faults: false,
-            poll: PollShare::percent(0).unwrap(),
-        };
-        Arc::new(Disk::new(options, Arc::new(self.device.clone()), Arc::new(Nobody)))
+        Arc::new(example::disk(Arc::new(self.device.clone())))
     }
 
     /// As QEMU starts it after a back end has died: from the used index.

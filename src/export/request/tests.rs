@@ -4,34 +4,14 @@ use vm_memory::VolatileMemory as _;
 
 use super::*;
 use crate::block::MemoryImage;
-use crate::export::PollShare;
-use crate::export::disk::{DiskOptions, HeldOnStop, IoFailure, Observer, Serial};
+use crate::export::disk::example;
 
 const BORDER: u64 = 0x3000;
 const HEADER: u64 = 0x100;
 const STATUS: u64 = 0x5000;
 
-struct Nobody;
-
-impl Observer for Nobody {
-    fn connected(&self, _: &str) {}
-    fn disconnected(&self, _: &str) {}
-    fn io_failed(&self, _: &str, _: IoFailure) {}
-}
-
 fn disk() -> Disk {
-    let options = DiskOptions {
-        id: "disk0".into(),
-        serial: Serial::new("SERIAL").unwrap(),
-        logical_block_bytes: 512,
-        num_queues: 1,
-        writable: true,
-        writeback: true,
-        held_on_stop: HeldOnStop::Fail,
-        remembers_faults: false,
-        poll: PollShare::percent(0).unwrap(),
-    };
-    Disk::new(options, Arc::new(MemoryImage::new(1 << 20)), Arc::new(Nobody))
+    example::disk(Arc::new(MemoryImage::new(1 << 20)))
 }
 
 fn memory() -> Arc<GuestMemory> {
