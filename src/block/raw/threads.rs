@@ -251,3 +251,47 @@ impl Drop for ThreadsChannel {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::raw::RawOptions;
+    use crate::block::raw::open::Opened;
+    use crate::block::{OpKind, OwnedMemory, Ticket};
+
+    fn op(number: u64, kind: OpKind) -> Op {
+        Op { ticket: Ticket(number), ordinal: number, queue: 0, kind }
+    }
+
+    #[test]
+    fn what_threads_have_ended_is_seen_and_what_is_in_memory_needs_none() {
+        let named = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();
+        named.as_file().set_len(4096).unwrap();
+        let opened = Opened::open(RawOptions::new(named.path()), None).unwrap();
+        let pool = Arc::new(Pool::default());
+        let mut channel =
+            ThreadsChannel::new(Arc::new(Current::new(opened)), pool.clone()).unwrap();
+        let memory = OwnedMemory::new(4096, 7);
+        let from = memory.buffers();
+        channel.submit(op(0, OpKind::Write { offset_bytes: 0, from, fua: false }));
+        assert!(!channel.has_ended());
+        channel.commit();
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while !channel.has_ended() {
+            assert!(std::time::Instant::now() < until, "nobody sees that it has ended");
+            std::thread::yield_now();
+        }
+        let mut done = Vec::new();
+        channel.poll(&mut done);
+        assert_eq!(done.len(), 1);
+        assert!(!channel.has_ended(), "it was taken");
+        assert_eq!(lock(&pool.shared.state).threads.len(), 1, "a write may wait");
+        channel.submit(op(1, OpKind::Read { offset_bytes: 0, into: memory.buffers() }));
+        channel.commit();
+        channel.poll(&mut done);
+        assert_eq!(
+            done.iter().map(|completion| completion.result).collect::<Vec<_>>(),
+            [Ok(()); 2]
+        );
+    }
+}
