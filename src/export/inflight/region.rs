@@ -1,6 +1,7 @@
 //! Where things lie in the region.
 //!
-//! Knows: offsets, widths and the mapping. Must not know: what the values mean to each other.
+//! Knows: offsets, widths and the mapping, and the guest's choice of a cache, which is kept beside the
+//! log. Must not know: what the log's values mean to each other.
 //! Invariants: every access is atomic and inside the mapping; the stride from queue to queue does not
 //! change from version to version, because the region of an old daemon comes to a new one.
 
