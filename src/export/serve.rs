@@ -4,6 +4,10 @@
 //! [`Line`] to front ends up. Must not know: what messages mean. Invariant: at most one front end at
 //! a time, none while the line is down; whatever a front end does, the next may connect after it,
 //! and nothing of it is left behind.
+//!
+//! That the one before has gone is not always known when the next connects: what it sent last may
+//! not have been read, and a child that it forked has a copy of its socket until that child
+//! executes. So the next waits in the backlog for a moment before it is refused.
 
 use std::fmt;
 use std::io;
@@ -24,6 +28,10 @@ use crate::logging::this_thread_serves;
 
 /// How long to let the host recover after it could not give a descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long a front end may take to go once the next one is there.
+const GOING: Duration = Duration::from_millis(200);
+/// As many as a backlog has: front ends that are refused before the one that is served has its turn.
+const REFUSED_AT_ONCE: usize = 128;
 
 /// Where front ends come in.
 #[derive(Debug)]
@@ -68,6 +76,7 @@ impl Export {
             line,
             listener: None,
             connection: None,
+            contested_until: None,
         };
         match door {
             Door::Listener(listener) => {
@@ -133,6 +142,8 @@ struct Server {
     line: Arc<Line>,
     listener: Option<UnixListener>,
     connection: Option<Connection>,
+    /// Another front end is there: when it is refused, unless the connection ends.
+    contested_until: Option<Instant>,
 }
 
 /// Which of the descriptors want attention.
@@ -162,7 +173,7 @@ impl Server {
                 self.serve();
             }
             if ready.listener {
-                self.accept();
+                self.answer_those_who_wait();
             }
             if self.listener.is_none() && self.connection.is_none() {
                 break;
@@ -172,55 +183,71 @@ impl Server {
     }
 
     fn wait(&self) -> Ready {
+        let listener = self.listener.as_ref().filter(|_| self.contested_until.is_none());
         let mut fds = vec![PollFd::new(&self.control, PollFlags::IN)];
-        if let Some(listener) = &self.listener {
+        if let Some(listener) = listener {
             fds.push(PollFd::new(listener, PollFlags::IN));
         }
         if let Some(connection) = &self.connection {
             fds.push(PollFd::new(connection.stream(), PollFlags::IN));
         }
+        // Of a message that does not go on arriving.
         let late_at = self.connection.as_ref().and_then(Connection::late_at);
-        let timeout = late_at.and_then(|late_at| {
-            Timespec::try_from(late_at.saturating_duration_since(Instant::now())).ok()
-        });
-        match poll(&mut fds, timeout.as_ref()) {
-            // A message that does not go on arriving.
-            Ok(0) => return Ready { connection: true, ..Ready::default() },
-            Ok(_) => {}
-            Err(_) => return Ready::default(),
+        let alarm = [late_at, self.contested_until].into_iter().flatten().min();
+        let timeout = alarm
+            .and_then(|at| Timespec::try_from(at.saturating_duration_since(Instant::now())).ok());
+        if poll(&mut fds, timeout.as_ref()).is_err() {
+            return Ready::default();
         }
         let mut attention = fds.iter().map(|fd| !fd.revents().is_empty());
         let mut next = |present| present && attention.next().unwrap_or(false);
+        let control = next(true);
+        let (knocks, speaks) = (next(listener.is_some()), next(self.connection.is_some()));
+        let is_past = |at: Option<Instant>| at.is_some_and(|at| at <= Instant::now());
         Ready {
-            control: next(true),
-            listener: next(self.listener.is_some()),
-            connection: next(self.connection.is_some()),
+            control,
+            listener: knocks || is_past(self.contested_until),
+            connection: speaks || is_past(late_at),
         }
     }
 
-    fn accept(&mut self) {
-        let Some(accepted) = self.listener.as_ref().map(UnixListener::accept) else {
-            return;
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+    fn answer_those_who_wait(&mut self) {
+        if self.connection.is_none() {
+            if let Some(stream) = self.accept() {
+                self.admit(stream);
+            }
+        } else if self.is_to_refuse() {
+            let id = &self.disk.options.id;
+            for _refused in (0..REFUSED_AT_ONCE).map_while(|_| self.accept()) {
+                log::warn!("disk {id}: a second front end was refused while one is connected");
+            }
+            self.contested_until = None;
+        }
+    }
+
+    /// Whether the front end that is connected has had its time to go, and stays.
+    fn is_to_refuse(&mut self) -> bool {
+        let until = *self.contested_until.get_or_insert_with(|| Instant::now() + GOING);
+        let has_left = self.connection.as_ref().is_none_or(Connection::is_hung_up);
+        until <= Instant::now() && !has_left
+    }
+
+    fn accept(&self) -> Option<UnixStream> {
+        match self.listener.as_ref()?.accept() {
+            Ok((stream, _)) => Some(stream),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
             Err(error) => {
                 log::error!("disk {}: accept: {error}", self.disk.options.id);
                 // Out of descriptors, most likely: the listener stays readable.
                 std::thread::sleep(ACCEPT_PAUSE);
-                return;
+                None
             }
-        };
+        }
+    }
+
+    fn admit(&mut self, stream: UnixStream) {
         if self.line.is_down() {
             log::info!("disk {}: offline: a front end was refused", self.disk.options.id);
-            return;
-        }
-        if self.connection.is_some() {
-            log::warn!(
-                "disk {}: a second front end was refused while one is connected",
-                self.disk.options.id
-            );
             return;
         }
         if let Err(error) = self.connect(stream) {
@@ -245,6 +272,7 @@ impl Server {
     }
 
     fn disconnect(&mut self) {
+        self.contested_until = None;
         if self.connection.take().is_some() {
             log::info!("disk {}: front end disconnected", self.disk.options.id);
             self.disk.set_connected(false);

@@ -85,6 +85,42 @@ fn a_second_front_end_is_refused_and_the_first_does_not_notice() {
 }
 
 #[test]
+fn the_next_front_end_waits_for_the_first_ones_last_copy_of_its_socket() {
+    let served = Served::over(MemoryNode::new(DISK_BYTES), options(1));
+    let is_served_beside_a_copy = || {
+        let socket = UnixStream::connect(&served.socket).unwrap();
+        // As a child of the front end has between its fork and its execution.
+        let copy = socket.try_clone().unwrap();
+        let first = Wire::over(socket);
+        first.ask_u64(Ask::GetFeatures).unwrap();
+        drop(first);
+        let child = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            drop(copy);
+        });
+        let next = Front::try_connect(&served.socket, ONE_REGION);
+        child.join().unwrap();
+        next.is_ok()
+    };
+    // On a busy machine the copy may outlast what the back end waits.
+    assert!((0..20).any(|_| is_served_beside_a_copy()));
+}
+
+#[test]
+fn what_a_front_end_that_has_gone_said_last_keeps_the_next_one_waiting_but_not_out() {
+    let served = Served::over(MemoryNode::new(DISK_BYTES), options(1));
+    for _ in 0..20 {
+        let first = Wire::connect(&served.socket).unwrap();
+        first.ask_u64(Ask::GetFeatures).unwrap();
+        for _ in 0..100 {
+            first.tell(Ask::SetOwner, &[], &[]).unwrap();
+        }
+        drop(first);
+        Front::connect(&served.socket);
+    }
+}
+
+#[test]
 fn a_front_end_may_be_handed_over_as_a_connection() {
     let (ours, theirs) = UnixStream::pair().expect("socket pair");
     let disk = Arc::new(Disk::new(
