@@ -138,7 +138,7 @@ fn an_offline_disk_drops_its_front_end_and_refuses_others_until_it_is_back() {
             let began = Instant::now();
             enter(&served, DiskState::Offline);
             served.wait_disconnected();
-            assert!(began.elapsed() < Duration::from_secs(1), "took {:?}", began.elapsed());
+            assert!(began.elapsed() < Duration::from_secs(3), "took {:?}", began.elapsed());
             gone.store(true, Ordering::SeqCst);
         });
         drop(front);

@@ -318,7 +318,7 @@ fn a_call_descriptor_that_is_full_stops_nobody() {
     }
     let began = std::time::Instant::now();
     front.stop_queue(0);
-    assert!(began.elapsed() < Duration::from_millis(500), "nobody is stuck in a write");
+    assert!(began.elapsed() < Duration::from_secs(3), "nobody is stuck in a write");
 }
 
 #[test]

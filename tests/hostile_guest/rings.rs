@@ -94,7 +94,7 @@ fn never_empty(stage: &mut Stage) {
         assert!(other.is_alive(), "the other queue is served meanwhile");
         let began = Instant::now();
         front.stop_queue(0);
-        assert!(began.elapsed() < Duration::from_secs(1), "stopped in {:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(3), "stopped in {:?}", began.elapsed());
         stop.store(true, Ordering::Relaxed);
         assert!(spinning.join().unwrap() > 100, "the story happened");
     });
