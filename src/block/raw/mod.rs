@@ -116,31 +116,31 @@ impl RawImage {
     /// How the image is open now.
     #[must_use]
     pub fn options(&self) -> RawOptions {
-        self.current.get().options.clone()
+        self.current.look(|opened| opened.options.clone())
     }
 
     /// The path that was given.
     #[must_use]
     pub fn path(&self) -> PathBuf {
-        self.current.get().options.path.clone()
+        self.current.look(|opened| opened.options.path.clone())
     }
 
     /// QEMU's name of the driver: `file` or `host_device`.
     #[must_use]
     pub fn driver(&self) -> &'static str {
-        self.current.get().kind.driver()
+        self.current.look(|opened| opened.kind.driver())
     }
 
     /// The host's page cache is left out.
     #[must_use]
     pub fn direct(&self) -> bool {
-        self.current.get().options.cache == CacheMode::Direct
+        self.current.look(|opened| opened.options.cache == CacheMode::Direct)
     }
 
     /// Flushes are ignored.
     #[must_use]
     pub fn no_flush(&self) -> bool {
-        self.current.get().options.no_flush
+        self.current.look(|opened| opened.options.no_flush)
     }
 
     /// Bytes that the image takes on the host.
@@ -215,20 +215,20 @@ fn tell_fallback(error: &io::Error) {
 
 impl Node for RawImage {
     fn geometry(&self) -> Geometry {
-        self.current.get().geometry()
+        self.current.look(Opened::geometry)
     }
 
     fn channel(&self) -> io::Result<Box<dyn Channel>> {
-        let aio = self.current.get().options.aio;
+        let aio = self.current.look(|opened| opened.options.aio);
         if aio != Aio::Threads {
-            let ring = check_io_uring(aio).and_then(|()| UringChannel::new(self.current.clone()));
+            let ring = check_io_uring(aio).and_then(|()| UringChannel::new(self.current.seat()));
             match ring {
                 Ok(channel) => return Ok(Box::new(channel)),
                 Err(error) if aio == Aio::IoUring => return Err(error),
                 Err(error) => tell_fallback(&error),
             }
         }
-        Ok(Box::new(ThreadsChannel::new(self.current.clone(), self.pool.clone())?))
+        Ok(Box::new(ThreadsChannel::new(self.current.seat(), self.pool.clone())?))
     }
 
     fn resize(&self, size_bytes: u64) -> Result<(), Errno> {

@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::bounce::{Bounced, Direction, Memory, Pending, padded};
+use super::current::Kept;
 use super::direct::{Direct, transfer_call};
 use super::open::Opened;
 use super::transfer::{Progress, Stalls};
@@ -62,7 +63,7 @@ pub(super) enum Next<'a> {
 #[derive(Debug)]
 pub(super) struct Task {
     pub(super) ticket: Ticket,
-    image: Arc<Opened>,
+    image: Kept,
     claim: Option<Claim>,
     stage: Stage,
     /// A flush follows before the end.
@@ -116,7 +117,7 @@ enum Purpose {
 /// A flush; given up if dropped while under way.
 #[derive(Debug)]
 struct Sync {
-    image: Arc<Opened>,
+    image: Kept,
     number: u64,
     running: bool,
 }
@@ -131,7 +132,7 @@ impl Drop for Sync {
 
 impl Task {
     /// An op that was just submitted.
-    pub(super) fn new(op: Op, image: Arc<Opened>) -> Self {
+    pub(super) fn new(op: Op, image: Kept) -> Self {
         let io = op.io();
         let durable = match &op.kind {
             OpKind::Write { fua, .. } | OpKind::WriteZeroes { fua, .. } => *fua,

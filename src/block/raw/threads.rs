@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use super::current::Current;
+use super::current::Seat;
 use super::inline::{self, Allowance, Company, plainly};
 use super::task::{Next, Task};
 use crate::block::waker::Waker;
@@ -166,7 +166,7 @@ impl Mailbox {
 
 /// One worker's access to the pool.
 pub(super) struct ThreadsChannel {
-    current: Arc<Current>,
+    seat: Arc<Seat>,
     pool: Arc<Pool>,
     mailbox: Arc<Mailbox>,
     submitted: Vec<Job>,
@@ -176,12 +176,12 @@ pub(super) struct ThreadsChannel {
 }
 
 impl ThreadsChannel {
-    pub(super) fn new(current: Arc<Current>, pool: Arc<Pool>) -> io::Result<Self> {
+    pub(super) fn new(seat: Arc<Seat>, pool: Arc<Pool>) -> io::Result<Self> {
         let (state, drained) = (Mutex::default(), Condvar::new());
         let (is_full, waker) = (AtomicBool::new(false), Waker::new()?);
         let mailbox = Arc::new(Mailbox { state, is_full, drained, waker });
         let (submitted, ended) = (Vec::new(), Vec::new());
-        Ok(Self { current, pool, mailbox, submitted, ended, allowance: Allowance::new() })
+        Ok(Self { seat, pool, mailbox, submitted, ended, allowance: Allowance::new() })
     }
 
     /// Carry a read out here, if its data is in memory: a thread costs many times as much. `None` if a
@@ -207,7 +207,7 @@ impl ThreadsChannel {
 
 impl Channel for ThreadsChannel {
     fn submit(&mut self, op: Op) {
-        let mut task = Task::new(op, self.current.get());
+        let mut task = Task::new(op, self.seat.image());
         match self.read_at_once(&mut task) {
             Some(result) => self.ended.push(Completion { ticket: task.ticket, result }),
             None => self.submitted.push(Job { task, mailbox: self.mailbox.clone() }),
@@ -256,6 +256,7 @@ impl Drop for ThreadsChannel {
 mod tests {
     use super::*;
     use crate::block::raw::RawOptions;
+    use crate::block::raw::current::Current;
     use crate::block::raw::open::Opened;
     use crate::block::{OpKind, OwnedMemory, Ticket};
 
@@ -269,8 +270,7 @@ mod tests {
         named.as_file().set_len(4096).unwrap();
         let opened = Opened::open(RawOptions::new(named.path()), None).unwrap();
         let pool = Arc::new(Pool::default());
-        let mut channel =
-            ThreadsChannel::new(Arc::new(Current::new(opened)), pool.clone()).unwrap();
+        let mut channel = ThreadsChannel::new(Current::new(opened).seat(), pool.clone()).unwrap();
         let memory = OwnedMemory::new(4096, 7);
         let from = memory.buffers();
         channel.submit(op(0, OpKind::Write { offset_bytes: 0, from, fua: false }));

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use io_uring::{IoUring, Probe, opcode, register, squeue, types};
 
-use super::current::Current;
+use super::current::Seat;
 use super::inline::{self, Allowance, Company};
 use super::task::{Call, Next, Task};
 use crate::block::waker::Waker;
@@ -99,7 +99,7 @@ fn ring() -> io::Result<IoUring> {
 /// One worker's ring.
 pub(super) struct UringChannel {
     ring: IoUring,
-    current: Arc<Current>,
+    seat: Arc<Seat>,
     /// Each at a place of its own: what the kernel is given points into it, while more are added.
     #[allow(clippy::vec_box, reason = "a task must stay where it is")]
     slots: Vec<Box<Option<Task>>>,
@@ -123,10 +123,10 @@ pub(super) struct UringChannel {
 }
 
 impl UringChannel {
-    pub(super) fn new(current: Arc<Current>) -> io::Result<Self> {
+    pub(super) fn new(seat: Arc<Seat>) -> io::Result<Self> {
         Ok(Self {
             ring: ring()?,
-            current,
+            seat,
             slots: Vec::new(),
             free: Vec::new(),
             backlog: VecDeque::new(),
@@ -274,7 +274,7 @@ impl UringChannel {
 
 impl Channel for UringChannel {
     fn submit(&mut self, op: Op) {
-        let task = Task::new(op, self.current.get());
+        let task = Task::new(op, self.seat.image());
         let slot = self.place(task);
         if let Some(first) = self.lone.take() {
             self.drive(first, Company::Some);

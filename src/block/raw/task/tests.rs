@@ -131,7 +131,7 @@ impl Kernel {
 }
 
 fn task(kind: OpKind, image: &Arc<Opened>) -> Task {
-    Task::new(Op { ticket: Ticket(0), ordinal: 0, queue: 0, kind }, image.clone())
+    Task::new(Op { ticket: Ticket(0), ordinal: 0, queue: 0, kind }, image.clone().into())
 }
 
 /// Run one task to its end.
