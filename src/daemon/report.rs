@@ -3,10 +3,8 @@
 //! Knows: counters and geometries, and the shapes in which QEMU tells them. Must not know: how
 //! anything came about. Nothing here changes anything.
 
-use std::sync::atomic::Ordering;
-
 use super::nodes::{NodeEntry, Store};
-use crate::export::{Disk, Stats, TypeStats};
+use crate::export::{Disk, Stats};
 use crate::fault::IoType;
 use crate::qapi::types::{
     BlockDeviceInfo, BlockDeviceStats, BlockInfo, BlockdevCacheInfo, BlockdevDetectZeroesOptions,
@@ -78,14 +76,11 @@ pub(super) fn stats<'a>(disks: impl IntoIterator<Item = &'a Stats>) -> BlockDevi
 }
 
 fn add(sum: &mut BlockDeviceStats, disk: &Stats) {
-    let get = |iotype, field: fn(&TypeStats) -> &std::sync::atomic::AtomicU64| {
-        field(disk.of(iotype)).load(Ordering::Relaxed)
-    };
-    let operations = |iotype| get(iotype, |stats| &stats.operations);
-    let bytes = |iotype| get(iotype, |stats| &stats.bytes);
-    let failed = |iotype| get(iotype, |stats| &stats.failed);
-    let invalid = |iotype| get(iotype, |stats| &stats.invalid);
-    let time_ns = |iotype| get(iotype, |stats| &stats.total_time_ns);
+    let operations = |iotype| disk.of(iotype).operations;
+    let bytes = |iotype| disk.of(iotype).bytes;
+    let failed = |iotype| disk.of(iotype).failed;
+    let invalid = |iotype| disk.of(iotype).invalid;
+    let time_ns = |iotype| disk.of(iotype).total_time_ns;
 
     sum.rd_bytes += bytes(IoType::Read);
     sum.wr_bytes += bytes(IoType::Write);
@@ -96,13 +91,12 @@ fn add(sum: &mut BlockDeviceStats, disk: &Stats) {
     sum.flush_operations += operations(IoType::Flush);
     sum.unmap_operations += operations(IoType::Discard);
     sum.wr_zeroes_operations += operations(IoType::WriteZeroes);
-    sum.get_id_operations += disk.get_id_operations.load(Ordering::Relaxed);
+    sum.get_id_operations += disk.get_id_operations();
     sum.rd_total_time_ns += time_ns(IoType::Read);
     sum.wr_total_time_ns += time_ns(IoType::Write);
     sum.flush_total_time_ns += time_ns(IoType::Flush);
     sum.unmap_total_time_ns += time_ns(IoType::Discard);
-    let highest = disk.wr_highest_offset.load(Ordering::Relaxed);
-    sum.wr_highest_offset = sum.wr_highest_offset.max(highest);
+    sum.wr_highest_offset = sum.wr_highest_offset.max(disk.wr_highest_offset());
     sum.failed_rd_operations += failed(IoType::Read);
     sum.failed_wr_operations += failed(IoType::Write);
     sum.failed_flush_operations += failed(IoType::Flush);

@@ -121,6 +121,17 @@ pub trait Observer: Send + Sync {
     fn io_failed(&self, disk_id: &str, failure: IoFailure);
 }
 
+/// What was taken from the rings so far. On cache lines of its own, because every request changes it, and
+/// reads the rest of the disk.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Taken {
+    /// Requests.
+    ordinal_next: AtomicU64,
+    /// This process took one of them.
+    any: AtomicBool,
+}
+
 /// A node as guests see it, shared by its export and all its workers.
 pub struct Disk {
     /// What the operator chose.
@@ -130,10 +141,7 @@ pub struct Disk {
     pub(super) observer: Arc<dyn Observer>,
     node: Arc<dyn Node>,
     offered: Geometry,
-    /// Requests taken from the rings so far.
-    ordinal_next: AtomicU64,
-    /// This process took one of them.
-    has_taken: AtomicBool,
+    taken: Taken,
     connected: AtomicBool,
     /// Workers of earlier sessions, or of rings that were stopped, that are still at the image.
     pub(super) late: Late,
@@ -145,13 +153,12 @@ impl Disk {
     pub fn new(options: DiskOptions, node: Arc<dyn Node>, observer: Arc<dyn Observer>) -> Self {
         let offered = offer(&options, node.geometry());
         Self {
+            stats: Stats::new(options.num_queues),
             options,
-            stats: Stats::default(),
             observer,
             node,
             offered,
-            ordinal_next: AtomicU64::new(0),
-            has_taken: AtomicBool::new(false),
+            taken: Taken::default(),
             connected: AtomicBool::new(false),
             late: Late::default(),
         }
@@ -191,12 +198,12 @@ impl Disk {
 
     /// Number no request from now on below this: an earlier process took those.
     pub fn skip_ordinals_below(&self, ordinal: u64) {
-        self.ordinal_next.fetch_max(ordinal, Ordering::Relaxed);
+        self.taken.ordinal_next.fetch_max(ordinal, Ordering::Relaxed);
     }
 
     /// Whether this process, or one whose faults it remembers, gave the ordinal to a request.
     pub(super) fn has_numbered(&self, ordinal: u64) -> bool {
-        ordinal < self.ordinal_next.load(Ordering::Relaxed)
+        ordinal < self.taken.ordinal_next.load(Ordering::Relaxed)
     }
 
     /// A ring is going to start. `goes_on`: its driver was answered before; `is_first`: no other
@@ -205,9 +212,9 @@ impl Disk {
         if !goes_on && is_first {
             if self.node.begin_anew() {
                 // Those failed. If another queue goes on after all, it is as it was before.
-                self.has_taken.store(false, Ordering::Relaxed);
+                self.taken.any.store(false, Ordering::Relaxed);
             }
-        } else if goes_on && !self.has_taken.load(Ordering::Relaxed) && self.node.lose_earlier() {
+        } else if goes_on && !self.taken.any.load(Ordering::Relaxed) && self.node.lose_earlier() {
             log::error!(
                 "disk {}: the guest was served by an earlier process, and this disk is in memory: what \
                  was written is gone, and every request fails until the guest is reset (--blk-file \
@@ -218,8 +225,10 @@ impl Disk {
     }
 
     pub(super) fn next_ordinal(&self) -> u64 {
-        self.has_taken.store(true, Ordering::Relaxed);
-        self.ordinal_next.fetch_add(1, Ordering::Relaxed)
+        if !self.taken.any.load(Ordering::Relaxed) {
+            self.taken.any.store(true, Ordering::Relaxed);
+        }
+        self.taken.ordinal_next.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(super) fn set_connected(&self, connected: bool) {

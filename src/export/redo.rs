@@ -3,8 +3,6 @@
 //! Knows: what the log of requests in flight tells, and what to say of it. Must not know: how a request
 //! is done. Invariant: what is done again keeps its number, and what comes new gets a higher one.
 
-use std::sync::atomic::Ordering;
-
 use super::disk::Disk;
 use super::inflight::{Recovered, Taken};
 
@@ -44,7 +42,7 @@ pub(super) fn unfinished(disk: &Disk, queue: u16, recovered: Recovered) -> (Redo
                  forgotten (--state-dir keeps it)"
             );
         }
-        disk.stats.resubmitted.fetch_add(taken.len() as u64, Ordering::Relaxed);
+        disk.stats.count_resubmitted(taken.len() as u64);
     }
     let last = taken.iter().map(|taken| taken.ordinal).max();
     disk.skip_ordinals_below(last.map_or(0, |last| last.saturating_add(1)));

@@ -125,13 +125,14 @@ pub(super) enum Parsed {
     Refuse(Used),
 }
 
-/// Make a request of a chain. Nothing is done yet.
+/// Make a request of a chain that was taken then. Nothing is done yet.
 pub(super) fn parse(
     disk: &Disk,
     terms: Terms,
     memory: &Arc<GuestMemory>,
     head: u16,
     chain: Chain,
+    taken: Instant,
 ) -> Parsed {
     let Some(data_bytes) = writable_bytes(&chain).checked_sub(1) else {
         return Parsed::Refuse(Used { head, bytes: 0 });
@@ -143,7 +144,7 @@ pub(super) fn parse(
         data_bytes,
         filled_bytes: 0,
         what: What::Unknown,
-        taken: Instant::now(),
+        taken,
     };
     let mut readable = Pieces::new(&chain.readable);
     let mut header = [0; HEADER_BYTES];

@@ -58,6 +58,11 @@ fn head_of(ticket: Ticket) -> u16 {
     u16::try_from(ticket.0).unwrap_or(u16::MAX)
 }
 
+/// A handle on the memory whose count of users no other queue changes: every request is one.
+fn own(memory: &GuestMemory) -> Arc<GuestMemory> {
+    Arc::new(memory.clone())
+}
+
 const KICK: u64 = 0;
 const WAKE: u64 = 1;
 const CHANNEL: u64 = 2;
@@ -94,6 +99,8 @@ pub(super) struct Loop {
     /// Earlier workers that are still at the image.
     late: Vec<Weak<()>>,
     polling: Polling,
+    /// When the batch was fetched or ended that is being worked on.
+    now: Instant,
 }
 
 impl Loop {
@@ -120,7 +127,8 @@ impl Loop {
             watch(fd.as_raw_fd(), EventSet::IN, CHANNEL)?;
         }
         control.set_next_avail(ring.next_avail());
-        let polling = Polling::new(setup.disk.options.poll, Instant::now());
+        let now = Instant::now();
+        let polling = Polling::new(setup.disk.options.poll, now);
         if polling.is_on() {
             channel.wake_early(WINDOW_MAX);
         }
@@ -128,7 +136,7 @@ impl Loop {
             polling,
             late: setup.disk.late.now(),
             disk: setup.disk,
-            memory: setup.memory,
+            memory: own(&setup.memory),
             ring,
             queue,
             features: setup.features,
@@ -146,6 +154,7 @@ impl Loop {
             unfinished,
             redo,
             round: Round::first(),
+            now,
         })
     }
 
@@ -221,7 +230,7 @@ impl Loop {
                 Change::Err(err) => self.ring.set_err(err),
                 Change::Memory(memory) => {
                     self.ring.check_place(&memory);
-                    self.memory = memory;
+                    self.memory = own(&memory);
                 }
                 Change::End(patience) => {
                     while self.may_fetch() && !self.unfinished.is_empty() {
@@ -267,6 +276,9 @@ impl Loop {
         }
         let mut heads = std::mem::take(&mut self.heads);
         self.ring.fetch(&self.memory, &mut heads);
+        if !heads.is_empty() {
+            self.now = Instant::now();
+        }
         let (mut taken, mut asked_bytes) = (0, 0);
         while taken < heads.len() && self.round.goes_on(asked_bytes) && !self.is_abandoned() {
             #[cfg(feature = "fuzzing")]
@@ -287,6 +299,7 @@ impl Loop {
 
     /// Do what an earlier worker left undone, up to [`ROUND_BYTES_MAX`].
     fn finish(&mut self) {
+        self.now = Instant::now();
         let mut asked_bytes = 0;
         while asked_bytes < ROUND_BYTES_MAX
             && !self.is_abandoned()
@@ -319,7 +332,7 @@ impl Loop {
         let indirect = self.ring.indirect();
         match walk(&self.memory, self.ring.table(), head, indirect) {
             Err(bad) => self.refuse(head, Mark::Ends, &bad),
-            Ok(chain) => match parse(&self.disk, terms, &self.memory, head, chain) {
+            Ok(chain) => match parse(&self.disk, terms, &self.memory, head, chain, self.now) {
                 Parsed::Submit(request, _) if redo == Some(Redo::Fail) => {
                     self.answer(request, Outcome::Failed(Errno::EIO));
                 }
@@ -332,7 +345,7 @@ impl Loop {
                 }
                 Parsed::Answer(request, outcome) => self.answer(request, outcome),
                 Parsed::Refuse(used) => {
-                    self.disk.stats.malformed.fetch_add(1, Ordering::Relaxed);
+                    self.disk.stats.count_malformed(self.queue);
                     self.push(used, Mark::Ends);
                 }
             },
@@ -342,7 +355,7 @@ impl Loop {
 
     /// Answer a head that no request can be made of: one used entry that claims nothing.
     fn refuse(&mut self, head: u16, mark: Mark, why: &dyn std::fmt::Display) {
-        self.disk.stats.malformed.fetch_add(1, Ordering::Relaxed);
+        self.disk.stats.count_malformed(self.queue);
         log::debug!("queue {}: malformed chain at descriptor {head}: {why}", self.queue);
         self.push(Used { head, bytes: 0 }, mark);
     }
@@ -365,6 +378,9 @@ impl Loop {
         let mut done = std::mem::take(&mut self.done);
         self.channel.poll(&mut done);
         let any = !done.is_empty();
+        if any {
+            self.now = Instant::now();
+        }
         for completion in done.drain(..) {
             if let Some(request) = self.in_flight.take(head_of(completion.ticket)) {
                 self.answer(
@@ -391,6 +407,7 @@ impl Loop {
             return;
         };
         let (now, before) = (Instant::now(), self.given_up);
+        self.now = now;
         for head in self.in_flight.heads() {
             let is_over = |request: &Request| patience.is_over(request.is_read(), now);
             if let Some(request) = self.in_flight.take_if(head, is_over) {
@@ -435,19 +452,16 @@ impl Loop {
         };
         match request.what() {
             What::Io { iotype, offset_bytes, bytes } => {
-                stats.count(iotype, end, (offset_bytes, bytes), request.taken());
+                let time = (request.taken(), self.now);
+                stats.count(self.queue, iotype, end, (offset_bytes, bytes), time);
                 // A front end that is gone is told nothing, and so is nobody.
                 if let (Outcome::Failed(errno), false) = (outcome, self.is_abandoned()) {
                     let failure = IoFailure { iotype, errno };
                     self.disk.observer.io_failed(&self.disk.options.id, failure);
                 }
             }
-            What::GetId => {
-                stats.get_id_operations.fetch_add(1, Ordering::Relaxed);
-            }
-            What::Unknown => {
-                stats.malformed.fetch_add(1, Ordering::Relaxed);
-            }
+            What::GetId => stats.count_get_id(self.queue),
+            What::Unknown => stats.count_malformed(self.queue),
         }
     }
 

@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_state_is_told_with_the_moment_in_which_it_was_entered() {
-        let (point, stats, stop) = (FaultPoint::new(0), Stats::default(), AtomicBool::new(false));
+        let (point, stats, stop) = (FaultPoint::new(0), Stats::new(1), AtomicBool::new(false));
         let enter = |number: u64| {
             let errno = Errno::new(i64::try_from(number % 4095).unwrap() + 1).unwrap();
             let state = DiskState::Error { errno, iotypes: IoTypes::ALL };

@@ -110,7 +110,7 @@ pub fn serve(
         return 0;
     };
     let terms = Terms::of(agreed.features, agreed.writeback, disk.options.writeback);
-    let parsed = match parse(disk, terms, &memory.0, at.head, chain) {
+    let parsed = match parse(disk, terms, &memory.0, at.head, chain, std::time::Instant::now()) {
         // A rule may have something to say about it.
         Parsed::Answer(request, Outcome::Done) if request.what() == What::GetId => {
             Parsed::Submit(request, OpKind::GetId)

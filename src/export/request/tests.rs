@@ -36,7 +36,7 @@ fn parsed(
     memory.write_slice(&header.to_le_bytes(), GuestAddress(HEADER)).unwrap();
     let chain = Chain { readable: pieces(readable), writable: pieces(writable) };
     let features = 1 << VIRTIO_BLK_F_DISCARD | 1 << VIRTIO_BLK_F_FLUSH;
-    parse(&disk(), Terms::of(features, true, true), memory, 3, chain)
+    parse(&disk(), Terms::of(features, true, true), memory, 3, chain, Instant::now())
 }
 
 fn content(bytes: usize) -> Vec<u8> {
