@@ -53,7 +53,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-const DEPTH: u16 = 8;
+const DEPTH: u16 = 40;
 const ROUNDS: u32 = 500;
 
 /// So many rounds of requests, all of them answered well.

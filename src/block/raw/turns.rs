@@ -5,8 +5,7 @@
 //! that came before it, so nobody waits in a circle; a flush that was asked for before another one
 //! started is covered by that one; once a flush has failed, none succeeds.
 
-use std::collections::BTreeMap;
-use std::ops::{Bound, Range};
+use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -26,7 +25,9 @@ pub(super) struct Turns {
 #[derive(Debug, Default)]
 struct Queue {
     number_next: u64,
-    entries: BTreeMap<u64, Entry>,
+    /// Each where it was put, so that coming and going asks for no memory.
+    entries: Vec<Option<Entry>>,
+    free: Vec<usize>,
     /// How many entries are exclusive; without any, nobody waits.
     exclusive: usize,
     /// How many entries wait for their waker.
@@ -37,6 +38,8 @@ struct Queue {
 
 #[derive(Debug)]
 struct Entry {
+    /// Smaller ones came before.
+    number: u64,
     range: Range<u64>,
     exclusive: bool,
     waiting: Option<Arc<Waker>>,
@@ -53,32 +56,48 @@ impl Entry {
 
 impl Queue {
     /// Whether nobody who came before stands in the way.
-    fn is_up(&self, number: u64) -> bool {
-        let Some(own) = self.entries.get(&number) else { return true };
+    fn is_up(&self, place: usize) -> bool {
+        let Some(own) = &self.entries[place] else { return true };
+        let stands_in_the_way = |other: &Entry| other.number < own.number && other.excludes(own);
         (!own.exclusive && self.exclusive == 0)
-            || !self.entries.range(..number).any(|(_, earlier)| earlier.excludes(own))
+            || !self.entries.iter().flatten().any(stands_in_the_way)
     }
 
-    fn leave(&mut self, number: u64) -> Option<Entry> {
-        let entry = self.entries.remove(&number)?;
+    fn join(&mut self, range: Range<u64>, exclusive: bool) -> usize {
+        let entry = Entry { number: self.number_next, range, exclusive, waiting: None };
+        self.number_next += 1;
+        self.exclusive += usize::from(exclusive);
+        let place = self.free.pop().unwrap_or(self.entries.len());
+        if place == self.entries.len() {
+            self.entries.push(Some(entry));
+        } else {
+            self.entries[place] = Some(entry);
+        }
+        place
+    }
+
+    fn leave(&mut self, place: usize) -> Option<Entry> {
+        let entry = self.entries[place].take()?;
+        self.free.push(place);
         self.exclusive -= usize::from(entry.exclusive);
         self.waiting -= usize::from(entry.waiting.is_some());
         Some(entry)
     }
 
     /// Wake those who waited for the one that left, and for nobody else any more.
-    fn wake_behind(&mut self, number: u64, left: &Entry) {
+    fn wake_behind(&mut self, left: &Entry) {
         if self.waiting == 0 {
             return;
         }
-        let behind = self.entries.range((Bound::Excluded(number), Bound::Unbounded));
-        let up: Vec<u64> = behind
-            .filter(|(_, entry)| entry.waiting.is_some() && left.excludes(entry))
-            .map(|(number, _)| *number)
-            .filter(|number| self.is_up(*number))
+        let waits_for = |entry: &Entry| {
+            entry.waiting.is_some() && entry.number > left.number && left.excludes(entry)
+        };
+        let up: Vec<usize> = (0..self.entries.len())
+            .filter(|place| self.entries[*place].as_ref().is_some_and(waits_for))
+            .filter(|place| self.is_up(*place))
             .collect();
-        for number in up {
-            if let Some(waker) = self.entries.get_mut(&number).and_then(|e| e.waiting.take()) {
+        for place in up {
+            if let Some(waker) = self.entries[place].as_mut().and_then(|e| e.waiting.take()) {
                 self.waiting -= 1;
                 waker.wake();
             }
@@ -90,12 +109,9 @@ impl Turns {
     /// Stand in line for a range. Shared turns pass each other, an exclusive one passes nobody.
     pub(super) fn join(self: &Arc<Self>, range: Range<u64>, exclusive: bool) -> Turn {
         let mut queue = lock(&self.queue);
-        let number = queue.number_next;
-        queue.number_next += 1;
-        queue.exclusive += usize::from(exclusive);
-        queue.entries.insert(number, Entry { range, exclusive, waiting: None });
-        let up = queue.is_up(number);
-        Turn { turns: self.clone(), number, up }
+        let place = queue.join(range, exclusive);
+        let up = queue.is_up(place);
+        Turn { turns: self.clone(), place, up }
     }
 }
 
@@ -103,7 +119,7 @@ impl Turns {
 #[derive(Debug)]
 pub(super) struct Turn {
     turns: Arc<Turns>,
-    number: u64,
+    place: usize,
     /// Its turn has come; it does not go again.
     up: bool,
 }
@@ -115,9 +131,9 @@ impl Turn {
             return true;
         }
         let mut queue = lock(&self.turns.queue);
-        self.up = queue.is_up(self.number);
+        self.up = queue.is_up(self.place);
         let waits = !self.up;
-        if let Some(entry) = queue.entries.get_mut(&self.number) {
+        if let Some(entry) = &mut queue.entries[self.place] {
             let before = std::mem::replace(&mut entry.waiting, waits.then(|| waker.clone()));
             queue.waiting -= usize::from(before.is_some());
             queue.waiting += usize::from(waits);
@@ -136,7 +152,7 @@ impl Turn {
             return true;
         }
         let mut queue = lock(&self.turns.queue);
-        while !queue.is_up(self.number) {
+        while !queue.is_up(self.place) {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
                 return false;
@@ -159,8 +175,8 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         let mut queue = lock(&self.turns.queue);
-        let Some(left) = queue.leave(self.number) else { return };
-        queue.wake_behind(self.number, &left);
+        let Some(left) = queue.leave(self.place) else { return };
+        queue.wake_behind(&left);
         if queue.blocked > 0 {
             self.turns.left.notify_all();
         }
@@ -288,6 +304,21 @@ mod tests {
         assert!(!waker.is_awake(), "nobody's turn has come");
         drop(second);
         assert!(waker.is_awake() && third.is_up(&waker));
+    }
+
+    #[test]
+    fn who_comes_later_stands_behind_whatever_place_it_is_given() {
+        let turns = Arc::new(Turns::default());
+        let waker = Arc::new(Waker::new().unwrap());
+        let before = turns.join(0..10, false);
+        let mut exclusive = turns.join(0..10, true);
+        drop(before);
+        // In the place of the one that left.
+        let mut after = turns.join(0..10, false);
+        assert!(exclusive.is_up(&waker) && !after.is_up(&waker));
+        drop(exclusive);
+        assert!(waker.is_awake() && after.is_up(&waker));
+        assert_eq!(lock(&turns.queue).entries.len(), 2);
     }
 
     #[test]
