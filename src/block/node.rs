@@ -211,6 +211,11 @@ pub trait Channel {
     /// [`wake_fds`]: Self::wake_fds
     fn poll(&mut self, done: &mut Vec<Completion>);
 
+    /// Whether what is committed may have ended by then, because no device is waited for.
+    fn ends_at_once(&self) -> bool {
+        true
+    }
+
     /// Whether [`poll`](Self::poll) would find something that came from the host's kernel, as far as can
     /// be told without a system call.
     fn has_ended(&mut self) -> bool {

@@ -136,6 +136,11 @@ impl MemoryTable {
     }
 }
 
+/// A handle whose count of users is a queue's own: every request is one, and queues would share it.
+pub(super) fn own_handle(memory: &GuestMemory) -> Arc<GuestMemory> {
+    Arc::new(memory.clone())
+}
+
 impl MemoryOwner for GuestMemory {
     /// All regions are one front end's, which has taken away some memory or none.
     fn is_intact(&self) -> bool {

@@ -25,7 +25,7 @@ use super::fuzzing::watch::{Event, tell};
 use super::in_flight::InFlight;
 use super::inflight::Taken;
 use super::late;
-use super::memory::GuestMemory;
+use super::memory::{GuestMemory, own_handle};
 use super::patience::Patience;
 use super::polling::{Polling, WINDOW_MAX};
 use super::redo::{Redo, unfinished};
@@ -56,11 +56,6 @@ pub(super) struct WorkerSetup {
 /// The head that a ticket is for: tickets are made of heads.
 fn head_of(ticket: Ticket) -> u16 {
     u16::try_from(ticket.0).unwrap_or(u16::MAX)
-}
-
-/// A handle on the memory whose count of users no other queue changes: every request is one.
-fn own(memory: &GuestMemory) -> Arc<GuestMemory> {
-    Arc::new(memory.clone())
 }
 
 const KICK: u64 = 0;
@@ -136,7 +131,7 @@ impl Loop {
             polling,
             late: setup.disk.late.now(),
             disk: setup.disk,
-            memory: own(&setup.memory),
+            memory: own_handle(&setup.memory),
             ring,
             queue,
             features: setup.features,
@@ -230,7 +225,7 @@ impl Loop {
                 Change::Err(err) => self.ring.set_err(err),
                 Change::Memory(memory) => {
                     self.ring.check_place(&memory);
-                    self.memory = own(&memory);
+                    self.memory = own_handle(&memory);
                 }
                 Change::End(patience) => {
                     while self.may_fetch() && !self.unfinished.is_empty() {
@@ -279,6 +274,7 @@ impl Loop {
         if !heads.is_empty() {
             self.now = Instant::now();
         }
+        self.round.set_early(heads.len() < 2 || self.channel.ends_at_once());
         let (mut taken, mut asked_bytes) = (0, 0);
         while taken < heads.len() && self.round.goes_on(asked_bytes) && !self.is_abandoned() {
             #[cfg(feature = "fuzzing")]

@@ -377,6 +377,10 @@ impl Channel for FilterChannel {
         }
     }
 
+    fn ends_at_once(&self) -> bool {
+        self.below.ends_at_once()
+    }
+
     fn has_ended(&mut self) -> bool {
         self.below.has_ended()
     }

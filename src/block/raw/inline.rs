@@ -1,9 +1,10 @@
 //! Calls that a worker had better carry out itself, because they wait for no device.
 //!
 //! Knows: which calls those are, and how the kernel is asked not to wait. Must not know: who carries
-//! the others out. Invariants: nothing that is carried out here waits for a device, a server or a file
-//! system that is frozen, because a worker that waits there hears of nothing, but for the host's swap, as
-//! with any memory; a result told here is the call's only one, so nothing is asked for twice.
+//! the others out. Invariants: no data that is carried out here comes from a device or a server, nor is a
+//! file system waited for that is frozen, because a worker that waits hears of nothing; where the kernel waits
+//! all the same, for its own tables ([`wary`](super::wary)) or for swap, is not known here; a result told
+//! here is the call's only one, so nothing is asked for twice.
 //!
 //! For data in memory a plain call is several times as cheap as io_uring, which gives what it cannot
 //! do without waiting to another thread, among it every call on tmpfs. It does so with every write to
@@ -49,6 +50,18 @@ impl Source {
         let magic = if cfg!(miri) { None } else { magic() };
         let kind = Kind::of(image, cache, magic);
         Self { kind, reads_at_once: AtomicBool::new(kind != Kind::Device) }
+    }
+}
+
+impl Source {
+    /// Whether a call may have ended as soon as the kernel has it.
+    pub(super) fn ends_at_once(&self) -> bool {
+        self.kind != Kind::Device
+    }
+
+    /// Whether the kernel may have to ask a device for what a call needs.
+    pub(super) fn may_wait(&self) -> bool {
+        self.kind != Kind::Memory
     }
 }
 

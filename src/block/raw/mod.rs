@@ -25,6 +25,7 @@ mod threads;
 mod transfer;
 mod turns;
 mod uring;
+mod wary;
 
 use std::io;
 use std::path::PathBuf;

@@ -10,10 +10,12 @@ use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use super::current::Seat;
 use super::inline::{self, Allowance, Company, plainly};
 use super::task::{Next, Task};
+use super::wary::Wary;
 use crate::block::waker::Waker;
 use crate::block::{Channel, Completion, Op};
 use crate::errno::Errno;
@@ -173,6 +175,9 @@ pub(super) struct ThreadsChannel {
     /// What was carried out without a thread.
     ended: Vec<Completion>,
     allowance: Allowance,
+    /// When the first op was submitted that is not committed.
+    began: Option<Instant>,
+    wary: Wary,
 }
 
 impl ThreadsChannel {
@@ -181,13 +186,14 @@ impl ThreadsChannel {
         let (is_full, waker) = (AtomicBool::new(false), Waker::new()?);
         let mailbox = Arc::new(Mailbox { state, is_full, drained, waker });
         let (submitted, ended) = (Vec::new(), Vec::new());
-        Ok(Self { seat, pool, mailbox, submitted, ended, allowance: Allowance::new() })
+        let (allowance, wary) = (Allowance::new(), Wary::default());
+        Ok(Self { seat, pool, mailbox, submitted, ended, allowance, began: None, wary })
     }
 
     /// Carry a read out here, if its data is in memory: a thread costs many times as much. `None` if a
     /// thread has to go on with it.
     fn read_at_once(&mut self, task: &mut Task) -> Option<Result<(), Errno>> {
-        if !task.is_ready_read() {
+        if !task.is_ready_read() || self.wary.is_wary(Instant::now) {
             return None;
         }
         loop {
@@ -207,6 +213,7 @@ impl ThreadsChannel {
 
 impl Channel for ThreadsChannel {
     fn submit(&mut self, op: Op) {
+        self.began.get_or_insert_with(Instant::now);
         let mut task = Task::new(op, self.seat.image());
         match self.read_at_once(&mut task) {
             Some(result) => self.ended.push(Completion { ticket: task.ticket, result }),
@@ -215,6 +222,9 @@ impl Channel for ThreadsChannel {
     }
 
     fn commit(&mut self) {
+        if let Some(began) = self.began.take() {
+            self.wary.learn(began, Instant::now());
+        }
         self.allowance.renew();
         if self.submitted.is_empty() {
             return;
@@ -232,6 +242,10 @@ impl Channel for ThreadsChannel {
         }
         done.append(&mut self.ended);
         self.allowance.renew();
+    }
+
+    fn ends_at_once(&self) -> bool {
+        self.seat.image().source.ends_at_once()
     }
 
     fn has_ended(&mut self) -> bool {
@@ -276,9 +290,9 @@ mod tests {
         channel.submit(op(0, OpKind::Write { offset_bytes: 0, from, fua: false }));
         assert!(!channel.has_ended());
         channel.commit();
-        let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let until = Instant::now() + std::time::Duration::from_secs(20);
         while !channel.has_ended() {
-            assert!(std::time::Instant::now() < until, "nobody sees that it has ended");
+            assert!(Instant::now() < until, "nobody sees that it has ended");
             std::thread::yield_now();
         }
         let mut done = Vec::new();

@@ -16,6 +16,7 @@ use io_uring::{IoUring, Probe, opcode, register, squeue, types};
 use super::current::Seat;
 use super::inline::{self, Allowance, Company};
 use super::task::{Call, Next, Task};
+use super::wary::Wary;
 use crate::block::waker::Waker;
 use crate::block::{Channel, Completion, Op};
 use crate::errno::Errno;
@@ -68,7 +69,9 @@ fn try_out() -> io::Result<()> {
 }
 
 /// All that a ring is asked for.
-const NEEDED: [u8; 5] = [
+const NEEDED: [u8; 7] = [
+    opcode::Read::CODE,
+    opcode::Write::CODE,
     opcode::Readv::CODE,
     opcode::Writev::CODE,
     opcode::Fsync::CODE,
@@ -80,7 +83,10 @@ const NEEDED: [u8; 5] = [
 /// asked for, and a ring could open files and sockets.
 fn restricted_ring() -> io::Result<IoUring> {
     let ring = IoUring::builder().setup_clamp().setup_r_disabled().dontfork().build(ENTRIES)?;
-    ring.submitter().register_restrictions(&mut NEEDED.map(register::Restriction::sqe_op))?;
+    let flags = register::Restriction::sqe_flags_allowed(squeue::Flags::ASYNC.bits());
+    let calls = NEEDED.into_iter().map(register::Restriction::sqe_op);
+    let mut allowed: Vec<_> = calls.chain([flags]).collect();
+    ring.submitter().register_restrictions(&mut allowed)?;
     ring.submitter().register_enable_rings()?;
     Ok(ring)
 }
@@ -120,6 +126,7 @@ pub(super) struct UringChannel {
     /// What may be carried out without the ring until the next commit or poll.
     allowance: Allowance,
     outage: Outage,
+    wary: Wary,
 }
 
 impl UringChannel {
@@ -139,6 +146,7 @@ impl UringChannel {
             results: Vec::new(),
             allowance: Allowance::new(),
             outage: Outage::default(),
+            wary: Wary::default(),
         })
     }
 
@@ -163,6 +171,7 @@ impl UringChannel {
         }
         let Some(task) = self.slots[slot].as_mut() else { return };
         let ticket = task.ticket;
+        let is_wary = self.wary.is_wary(Instant::now);
         let entry = loop {
             match task.next(Some(&self.waker)) {
                 Next::Wait => return self.parked.push(slot),
@@ -173,6 +182,10 @@ impl UringChannel {
                 }
                 Next::Call(image, call) => {
                     let fd = image.raw_fd();
+                    if is_wary && image.source.may_wait() {
+                        let entry = entry(types::Fd(fd), &call).flags(squeue::Flags::ASYNC);
+                        break entry.user_data(slot as u64);
+                    }
                     let allowance = &mut self.allowance;
                     let Some(result) =
                         inline::carry_out(&image.source, allowance, company, fd, &call)
@@ -286,11 +299,13 @@ impl Channel for UringChannel {
     }
 
     fn commit(&mut self) {
+        let began = Instant::now();
         if let Some(slot) = self.lone.take() {
             self.drive(slot, Company::None);
         }
         self.arm_waker();
         self.enter();
+        self.wary.learn(began, Instant::now());
         self.allowance.renew();
     }
 
@@ -302,6 +317,10 @@ impl Channel for UringChannel {
         }
         done.append(&mut self.ended);
         self.allowance.renew();
+    }
+
+    fn ends_at_once(&self) -> bool {
+        self.seat.image().source.ends_at_once()
     }
 
     fn has_ended(&mut self) -> bool {
@@ -347,13 +366,28 @@ fn outcome(result: i32) -> Result<u32, Errno> {
 fn entry(file: types::Fd, call: &Call<'_>) -> squeue::Entry {
     // A call has at most `PIECES_MAX` pieces.
     let count = |pieces: &[libc::iovec]| u32::try_from(pieces.len()).unwrap_or(u32::MAX);
+    // One piece needs no list that the kernel would have to read.
+    let one = |pieces: &[libc::iovec]| match *pieces {
+        [piece] => u32::try_from(piece.iov_len).ok().map(|b| (piece.iov_base.cast::<u8>(), b)),
+        _ => None,
+    };
     match *call {
-        Call::Read { pieces, offset_bytes } => {
-            opcode::Readv::new(file, pieces.as_ptr(), count(pieces)).offset(offset_bytes).build()
-        }
-        Call::Write { pieces, offset_bytes } => {
-            opcode::Writev::new(file, pieces.as_ptr(), count(pieces)).offset(offset_bytes).build()
-        }
+        Call::Read { pieces, offset_bytes } => match one(pieces) {
+            Some((data, bytes)) => {
+                opcode::Read::new(file, data, bytes).offset(offset_bytes).build()
+            }
+            None => opcode::Readv::new(file, pieces.as_ptr(), count(pieces))
+                .offset(offset_bytes)
+                .build(),
+        },
+        Call::Write { pieces, offset_bytes } => match one(pieces) {
+            Some((data, bytes)) => {
+                opcode::Write::new(file, data.cast_const(), bytes).offset(offset_bytes).build()
+            }
+            None => opcode::Writev::new(file, pieces.as_ptr(), count(pieces))
+                .offset(offset_bytes)
+                .build(),
+        },
         Call::Datasync => opcode::Fsync::new(file).flags(types::FsyncFlags::DATASYNC).build(),
         Call::Allocate { mode, offset_bytes, bytes } => {
             opcode::Fallocate::new(file, bytes).offset(offset_bytes).mode(mode).build()
@@ -364,6 +398,10 @@ fn entry(file: types::Fd, call: &Call<'_>) -> squeue::Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::block::raw::RawOptions;
+    use crate::block::raw::current::Current;
+    use crate::block::raw::open::Opened;
+    use crate::block::{OpKind, OwnedMemory, Ticket};
 
     #[test]
     fn a_ring_opens_no_file() {
@@ -384,6 +422,38 @@ mod tests {
         );
         // What it is for goes on: this is a descriptor that is not open.
         assert_eq!(ask(opcode::Fsync::new(types::Fd(-1)).build()), -libc::EBADF);
+    }
+
+    /// What is in the kernel after a commit, and what has ended in the end, of a read of 4096 bytes.
+    fn read_at(channel: &mut UringChannel, memory: &OwnedMemory) -> (usize, Vec<Completion>) {
+        let into = memory.buffers();
+        let kind = OpKind::Read { offset_bytes: 0, into };
+        channel.submit(Op { ticket: Ticket(1), ordinal: 1, queue: 0, kind });
+        channel.commit();
+        let (in_kernel, mut done) = (channel.in_kernel, Vec::new());
+        if in_kernel > 0 {
+            channel.ring.submit_and_wait(1).unwrap();
+        }
+        channel.poll(&mut done);
+        (in_kernel, done)
+    }
+
+    #[test]
+    fn a_wary_channel_has_another_thread_read_what_may_wait() {
+        // Beside the program, which is on a disk where this one is.
+        let beside = std::env::current_exe().unwrap();
+        let named = tempfile::NamedTempFile::new_in(beside.parent().unwrap()).unwrap();
+        std::fs::write(named.path(), [7; 4096]).unwrap();
+        let opened = Opened::open(RawOptions::new(named.path()), None).unwrap();
+        let may_wait = opened.source.may_wait();
+        let mut channel = UringChannel::new(Current::new(opened).seat()).unwrap();
+        let now = Instant::now();
+        channel.wary.learn(now, now + Duration::from_secs(1));
+        let memory = OwnedMemory::new(4096, 0);
+        let (in_kernel, done) = read_at(&mut channel, &memory);
+        assert_eq!(in_kernel, usize::from(may_wait));
+        assert!(done.len() == 1 && done[0].result.is_ok(), "{done:?}");
+        assert_eq!(memory.read(), [7; 4096]);
     }
 
     #[test]
