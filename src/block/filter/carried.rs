@@ -62,8 +62,9 @@ impl Wait {
     }
 }
 
-/// The waiting requests of a channel, in the order in which their waits began.
-pub(super) type WaitingRoom = std::collections::BTreeMap<Key, Waiting>;
+/// The waiting requests of a channel, in the order in which their waits began. Each elsewhere: in the tree,
+/// whoever comes or goes would move its neighbours.
+pub(super) type WaitingRoom = std::collections::BTreeMap<Key, Box<Waiting>>;
 
 impl Payload for Op {
     fn read(&self, offset_bytes: u64, into: &mut [u8]) -> bool {

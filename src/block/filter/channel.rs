@@ -124,7 +124,7 @@ impl FilterChannel {
         if let Some(at) = wait.deadline() {
             self.timers.add(at, key);
         }
-        self.waiting.insert(key, Waiting { carried, wait });
+        self.waiting.insert(key, Box::new(Waiting { carried, wait }));
     }
 
     /// Send a kept request to the image; one that asks it nothing is done.
@@ -211,7 +211,7 @@ impl FilterChannel {
         if let Some(at) = waiting.wait.deadline() {
             self.timers.remove(at, key);
         }
-        Some(waiting)
+        Some(*waiting)
     }
 
     fn take_mail(&mut self) {
@@ -232,7 +232,9 @@ impl FilterChannel {
 
     /// A delay ends earlier than it was to.
     fn advance(&mut self, key: Key, ends: Instant) {
-        if let Some(Waiting { wait: Wait::Delayed(at, _), .. }) = self.waiting.get_mut(&key) {
+        if let Some(waiting) = self.waiting.get_mut(&key)
+            && let Wait::Delayed(at, _) = &mut waiting.wait
+        {
             self.timers.remove(*at, key);
             self.timers.add(ends, key);
             *at = ends;
@@ -257,7 +259,7 @@ impl FilterChannel {
                 continue;
             }
             if let Some(waiting) = self.waiting.remove(&key) {
-                self.go(waiting, then.into());
+                self.go(*waiting, then.into());
             }
         }
     }
@@ -428,7 +430,7 @@ impl Channel for FilterChannel {
         self.shared.forget(&self.link);
         self.timers.clear();
         for (_, waiting) in std::mem::take(&mut self.waiting) {
-            self.stop(waiting, errno);
+            self.stop(*waiting, errno);
         }
     }
 }
