@@ -44,14 +44,17 @@ impl Place {
     }
 }
 
-/// Rules that hit nothing.
+/// How long flushes are delayed where all requests are: longer than a run.
+const FLUSH_DELAY: Duration = Duration::from_secs(8);
+
+/// Rules that a back end is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rules {
-    /// Blkdebug's, in a file that the command names.
+    /// So many of blkdebug's that hit nothing, in a file that the command names.
     Blkdebug(u64),
-    /// Ours, over the monitor.
+    /// So many of ours that hit nothing, over the monitor.
     Native(u64),
-    /// One of ours that delays each request by so long. It hits them all.
+    /// Ours that delay each request by so long, and a flush for [`FLUSH_DELAY`].
     Delay(Duration),
 }
 
@@ -178,8 +181,13 @@ impl BackEnd {
             Some(Rules::Native(count)) => add_rules(monitor, sectors(count).map(one_sector)),
             Some(Rules::Delay(delay)) => {
                 let nanoseconds = u64::try_from(delay.as_nanos()).expect("a short delay");
-                let rule = json!({ "effect": "delay", "delay": nanoseconds });
-                add_rules(monitor, std::iter::once(rule));
+                let flushes = json!({
+                    "effect": "delay",
+                    "delay": u64::try_from(FLUSH_DELAY.as_nanos()).expect("a short delay"),
+                    "iotype": ["flush"],
+                });
+                let rest = json!({ "effect": "delay", "delay": nanoseconds });
+                add_rules(monitor, [flushes, rest].into_iter());
             }
             Some(Rules::Blkdebug(_)) | None => {}
         }

@@ -211,7 +211,13 @@ impl Driver {
 
     fn go_on_for(&mut self, time: Duration) -> Result<(), String> {
         match self.workload.pattern {
-            Pattern::Mixed { per_second } => self.keep_pace(time, per_second),
+            Pattern::Beside { .. } if self.queue.index > 0 => {
+                self.wait_beside(time);
+                Ok(())
+            }
+            Pattern::Mixed { per_second } | Pattern::Beside { per_second } => {
+                self.keep_pace(time, per_second)
+            }
             Pattern::WriteFlush => self.write_and_flush(time),
             _ => self.keep_full(time),
         }
@@ -233,6 +239,15 @@ impl Driver {
             self.must_finish()?;
             while self.finish(None)?.is_some() {}
         }
+    }
+
+    /// All requests are under way and nobody asks what becomes of them.
+    fn wait_beside(&mut self, time: Duration) {
+        while !self.free.is_empty() {
+            self.start(Ask::FLUSH, Instant::now());
+        }
+        self.queue.kick();
+        std::thread::sleep(time);
     }
 
     /// A flush after each write; their time is one.

@@ -11,12 +11,12 @@ use clap::Parser;
 use crate::back_end::{BackEnd, Place};
 use crate::entrants;
 use crate::processors::Processors;
-use crate::workload::{MANY_IN_FLIGHT, PIECE_BYTES_MIN, WORKLOADS, Workload};
+use crate::workload::{BESIDE_MANY, MANY_IN_FLIGHT, PIECE_BYTES_MIN, WORKLOADS, Workload};
 
 /// The workload that shows what rules cost.
 const RULES_WORKLOAD: &str = "randread-4k-d32";
-/// The one that shows how exact delays are where requests do not wait for one another;
-/// [`MANY_IN_FLIGHT`] shows it where they do.
+/// The one that shows how exact delays are where requests do not wait for one another; [`BESIDE_MANY`] shows
+/// it where many others are delayed, and [`MANY_IN_FLIGHT`] where requests wait for the processor.
 const DELAYS_WORKLOAD: &str = "mixed-4k-2000ps";
 const DELAY: Duration = Duration::from_millis(1);
 /// The entrant that is no back end.
@@ -67,7 +67,8 @@ pub struct Options {
     #[arg(long)]
     rules: bool,
     /// How exact a delay of 1 ms is, and nothing else: at 2000 requests a second, where nothing waits
-    /// for another, and with 10 queues of 1024 requests in flight each, where all do.
+    /// for another; the same while 10 queues of 1024 requests each wait for a longer delay; and with as many
+    /// requests of 1 ms in flight, where all wait for the processor.
     #[arg(long, conflicts_with = "rules")]
     delays: bool,
     /// A folder on the disk that is measured.
@@ -170,7 +171,8 @@ impl Options {
             Some(Only::Delays) => workload.name == DELAYS_WORKLOAD,
             None => self.wants_workload(workload.name),
         };
-        let many = (self.only() == Some(Only::Delays)).then_some(MANY_IN_FLIGHT);
+        let many = [BESIDE_MANY, MANY_IN_FLIGHT];
+        let many = many.into_iter().filter(|_| self.only() == Some(Only::Delays));
         let all = WORKLOADS.iter().filter(is_meant).copied().chain(many);
         all.map(|workload| workload.in_pieces(self.pieces)).collect()
     }

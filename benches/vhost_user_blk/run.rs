@@ -58,9 +58,11 @@ fn sample(
 /// Operations under way on average: all that there may be where each that ends is replaced at once, and
 /// by Little's law where they come when they come.
 fn in_flight(workload: Workload, seen: &Seen) -> f64 {
+    let by_little = seen.operations as f64 / seen.elapsed.as_secs_f64() * seen.latency.mean() / 1e9;
     match workload.pattern {
-        Pattern::Mixed { .. } => {
-            seen.operations as f64 / seen.elapsed.as_secs_f64() * seen.latency.mean() / 1e9
+        Pattern::Mixed { .. } => by_little,
+        Pattern::Beside { .. } => {
+            by_little + f64::from(workload.depth) * f64::from(workload.queues - 1)
         }
         _ => f64::from(workload.depth) * f64::from(workload.queues),
     }

@@ -18,6 +18,8 @@ pub enum Pattern {
     WriteFlush,
     /// Seven reads for three writes, anywhere, at an average of so many a second.
     Mixed { per_second: u32 },
+    /// The same of the first queue, while all requests of the others wait, which are flushes.
+    Beside { per_second: u32 },
 }
 
 /// One load.
@@ -62,6 +64,10 @@ impl Workload {
 /// As much in flight as ten queues of the largest size allow.
 pub const MANY_IN_FLIGHT: Workload =
     row("randread-4k-d1024-q10", Pattern::RandomRead, 4 << 10, 1024, 10);
+
+/// Requests that do not wait for one another, while as many as that wait for their time.
+pub const BESIDE_MANY: Workload =
+    row("mixed-4k-2000ps-beside-10k", Pattern::Beside { per_second: 2000 }, 4 << 10, 1024, 11);
 
 /// All of them.
 pub const WORKLOADS: [Workload; 12] = [
