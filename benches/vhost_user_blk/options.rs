@@ -110,6 +110,14 @@ fn wants(parts: &[String], name: &str) -> bool {
     parts.is_empty() || parts.iter().any(|part| name.contains(part.as_str()))
 }
 
+/// The same, where a whole name means itself, whatever begins with it.
+fn wants_of(names: &[&str], parts: &[String], name: &str) -> bool {
+    let is_meant = |part: &String| {
+        part == name || (!names.contains(&part.as_str()) && name.contains(part.as_str()))
+    };
+    parts.is_empty() || parts.iter().any(is_meant)
+}
+
 impl Options {
     /// Refuse words that choose nothing.
     ///
@@ -149,7 +157,10 @@ impl Options {
 
     /// The back ends that meet.
     pub fn entrants(&self, place: Place) -> Vec<BackEnd> {
-        self.all(place).into_iter().filter(|one| wants(&self.back_end, &one.name)).collect()
+        let all = self.all(place);
+        let names: Vec<&str> = all.iter().map(|one| one.name.as_str()).collect();
+        let is_meant = |one: &&BackEnd| wants_of(&names, &self.back_end, &one.name);
+        all.iter().filter(is_meant).cloned().collect()
     }
 
     /// The peers that cannot be there, for their commands do not tell how to avoid the page cache.
@@ -169,20 +180,12 @@ impl Options {
         let is_meant = |workload: &&Workload| match self.only() {
             Some(Only::Rules) => workload.name == RULES_WORKLOAD,
             Some(Only::Delays) => workload.name == DELAYS_WORKLOAD,
-            None => self.wants_workload(workload.name),
+            None => wants_of(&WORKLOADS.map(|one| one.name), &self.workload, workload.name),
         };
         let many = [BESIDE_MANY, MANY_IN_FLIGHT];
         let many = many.into_iter().filter(|_| self.only() == Some(Only::Delays));
         let all = WORKLOADS.iter().filter(is_meant).copied().chain(many);
         all.map(|workload| workload.in_pieces(self.pieces)).collect()
-    }
-
-    /// A whole name means itself, whatever begins with it.
-    fn wants_workload(&self, name: &str) -> bool {
-        let is_whole = |part: &str| WORKLOADS.iter().any(|one| one.name == part);
-        let is_meant =
-            |part: &String| part == name || (!is_whole(part) && name.contains(part.as_str()));
-        self.workload.is_empty() || self.workload.iter().any(is_meant)
     }
 
     /// Where somebody meets, or could if the back ends that are wanted were there.
