@@ -4,6 +4,7 @@
 //! sockets or rings. Invariants: everything here may be used by every worker at once; what is offered
 //! to guests is settled when the disk is made.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -143,8 +144,11 @@ pub struct Disk {
     offered: Geometry,
     taken: Taken,
     connected: AtomicBool,
-    /// Workers of earlier sessions, or of rings that were stopped, that are still at the image.
-    pub(super) late: Late,
+    /// Workers of earlier sessions, or of rings that were stopped, that are still at the image; of every
+    /// disk over it.
+    pub(super) late: Arc<Late>,
+    /// Goes with the last worker.
+    kept: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl Disk {
@@ -160,8 +164,23 @@ impl Disk {
             offered,
             taken: Taken::default(),
             connected: AtomicBool::new(false),
-            late: Late::default(),
+            late: Arc::default(),
+            kept: None,
         }
+    }
+
+    /// The same over an image that other disks show too, now or earlier: `late` is of all of them, or what
+    /// one has given up would land on what another wrote.
+    #[must_use]
+    pub fn sharing(self, late: Arc<Late>) -> Self {
+        Self { late, ..self }
+    }
+
+    /// The same, keeping this until the last of its workers has left the image, which may be long after
+    /// its export has stopped.
+    #[must_use]
+    pub fn keeping(self, kept: impl Any + Send + Sync) -> Self {
+        Self { kept: Some(Box::new(kept)), ..self }
     }
 
     /// What guests see: what they were offered, at the node's present size. A disk that was offered
@@ -254,7 +273,9 @@ fn offer(options: &DiskOptions, geometry: Geometry) -> Geometry {
 
 impl fmt::Debug for Disk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Disk").field("options", &self.options).field("node", &self.node).finish()
+        let mut debug = f.debug_struct("Disk");
+        debug.field("options", &self.options).field("node", &self.node);
+        debug.field("keeps", &self.kept.is_some()).finish_non_exhaustive()
     }
 }
 

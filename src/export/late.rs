@@ -1,9 +1,9 @@
 //! Workers that were told to end and are still at the image.
 //!
 //! Knows: which threads have not ended, and what a front end may have them wait for. Must not know:
-//! the rest of their reasons. Invariant: while one has not, no worker
-//! that starts later takes a request, or what the old one asked of the image could land on what the
-//! new one wrote.
+//! the rest of their reasons. Invariant: while one has not, no worker over the same image that starts
+//! later takes a request, whichever disk it is of, or what the old one asked of the image could land on
+//! what the new one wrote.
 
 use std::fs::File;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -13,9 +13,9 @@ use super::bell::let_writers_go;
 /// Held by a worker's thread until it leaves the image for good.
 pub(super) type Presence = Arc<()>;
 
-/// The workers of one disk that are late.
+/// The workers over one image that are late, whichever of its disks they are of.
 #[derive(Debug, Default)]
-pub(super) struct Late(Mutex<State>);
+pub struct Late(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {

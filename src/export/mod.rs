@@ -43,6 +43,7 @@ pub use disk::{
     SERIAL_BYTES, Serial,
 };
 pub use door::{DoorError, Inherited};
+pub use late::Late;
 pub use polling::PollShare;
 pub use serve::{Door, Export};
 pub use stats::{Stats, TypeStats};

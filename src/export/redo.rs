@@ -48,7 +48,7 @@ pub(super) fn unfinished(disk: &Disk, queue: u16, recovered: Recovered) -> (Redo
     disk.skip_ordinals_below(last.map_or(0, |last| last.saturating_add(1)));
     if !disk.late.now().is_empty() {
         log::warn!(
-            "disk {id} queue {queue}: an earlier connection's requests are still at the image: it \
+            "disk {id} queue {queue}: requests that were given up before are still at the image: it \
              waits for them"
         );
     }

@@ -96,7 +96,7 @@ pub(super) struct Loop {
     redo: Redo,
     /// How much is taken from the ring next.
     round: Round,
-    /// Earlier workers that are still at the image.
+    /// Earlier workers that are still at the image, of this disk or another over it.
     late: Vec<Weak<()>>,
     polling: Polling,
     /// When the batch was fetched or ended that is being worked on.
