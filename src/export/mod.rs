@@ -24,6 +24,7 @@ mod inflight;
 mod late;
 mod mapping;
 mod memory;
+mod ordinals;
 mod patience;
 mod polling;
 mod redo;

@@ -107,9 +107,10 @@ impl Loop {
     pub(super) fn new(setup: WorkerSetup, control: Listener) -> io::Result<Self> {
         let queue = setup.ring.index;
         let ring_size = setup.ring.size;
-        let (ring, recovered) =
+        let (mut ring, recovered) =
             Ring::start(setup.ring, QUEUE_SIZE_MAX, &setup.memory).map_err(io::Error::other)?;
         let (redo, unfinished) = unfinished(&setup.disk, queue, recovered);
+        unfinished.iter().for_each(|taken| ring.take(taken.head, taken.ordinal));
         let mut channel = setup.disk.node().channel()?;
         let ordinals: Vec<u64> = unfinished.iter().map(|taken| taken.ordinal).collect();
         if ring.has_log() {
@@ -316,7 +317,7 @@ impl Loop {
     /// Take one request from the ring: it is submitted, or answered at once. Tells how many bytes
     /// were asked of the image.
     fn take(&mut self, head: u16) -> u64 {
-        let ordinal = self.disk.next_ordinal();
+        let ordinal = self.disk.ordinals.take();
         if self.in_flight.has(head) {
             self.refuse(head, Mark::Stays, &"the descriptor is in flight already");
             return 0;
