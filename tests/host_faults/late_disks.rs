@@ -35,7 +35,7 @@ struct Scene<'a> {
 
 /// A front end with one queue of one slot.
 struct Guest {
-    front: Front,
+    front: Option<Front>,
     queue: Queue,
     region: Inflight,
 }
@@ -48,7 +48,7 @@ impl Guest {
         front.negotiate(feature::ALL);
         let mut queue = front.start_queues(1, QUEUE_SIZE).remove(0);
         queue.prepare_slots(1, BLOCK_BYTES as u64);
-        Self { front, queue, region }
+        Self { front: Some(front), queue, region }
     }
 
     fn start(&mut self, kind: u32, data: &[u8]) {
@@ -59,11 +59,19 @@ impl Guest {
 
     /// Connect again with the same memory, as to a back end that has come back.
     fn resume(&mut self, daemon: &Daemon, id: &str) {
-        let (front, queues) = (&self.front, std::slice::from_ref(&self.queue));
+        let front = self.front.take().unwrap();
         let (memory, features) = (front.memory.clone(), front.accepted);
-        self.front =
-            Front::resume(&daemon.socket(id), &memory, features, Some(&self.region), queues)
-                .unwrap();
+        drop(front);
+        let (socket, queues) = (daemon.socket(id), std::slice::from_ref(&self.queue));
+        let front = Front::resume(&socket, &memory, features, Some(&self.region), queues);
+        self.front = Some(front.unwrap());
+    }
+
+    /// Stop the queue as QEMU does; what was taken from it by then.
+    fn stop(&self) -> u16 {
+        let front = self.front.as_ref().unwrap();
+        front.enable_queue(0, false).unwrap();
+        front.stop_queue(0)
     }
 
     /// All that was asked for ends well, and not before the host has done the call that is late.
@@ -161,7 +169,7 @@ fn the_other_disk_of_the_store_waits(aio: &str) {
     let Some(host) = lend("late disks", Host::mount(SHAPE)) else { return };
     let scene = Scene::new(&host, aio, "");
     let mut source = scene.guest_with_a_held("a", kind::OUT);
-    source.front.stop_queue(0);
+    source.stop();
     assert_eq!(source.queue.finish().status, Status::IoErr, "given up");
     let mut destination = Guest::at(&scene.daemon, "b");
     destination.start(kind::OUT, &NEW);
@@ -194,7 +202,7 @@ fn a_hang_of_one_disk_does_not_keep_the_other_disk_of_its_store_waiting() {
     let mut before = Guest::at(&scene.daemon, "b");
     assert_eq!(before.queue.write(0, &NEW).status, Status::Ok, "while it is held");
     drop(before);
-    hung.front.stop_queue(0);
+    hung.stop();
     drop(hung);
     let mut after = Guest::at(&scene.daemon, "b");
     assert_eq!(after.queue.write(0, &NEW).status, Status::Ok, "once its ring has stopped");
@@ -235,4 +243,31 @@ fn a_disk_is_not_shown_from_elsewhere_until_a_read_that_its_export_gave_up_has_e
     assert_eq!(host.late(), 0);
     guest.resume(&scene.daemon, "a");
     assert_eq!(guest.queue.finish().status, Status::Ok, "read again");
+}
+
+#[test]
+fn a_ring_that_stops_while_it_waits_for_the_host_fails_what_it_was_to_do_again() {
+    let Some(host) = lend("late disks", Host::mount(SHAPE)) else { return };
+    let scene = Scene::new(&host, "io_uring", "");
+    let mut guest = scene.guest_with_a_held("a", kind::OUT);
+    guest.resume(&scene.daemon, "a");
+    let taken = guest.stop();
+    assert_eq!((taken, guest.queue.used_index_in_memory()), (1, 1), "or it is lost on the way");
+    assert_eq!((guest.queue.finish().status, host.late()), (Status::IoErr, 1));
+    host.let_go();
+    guest.resume(&scene.daemon, "a");
+    assert_eq!(guest.queue.write(0, &NEW).status, Status::Ok, "the ring goes on");
+}
+
+#[test]
+fn a_ring_that_keeps_what_is_held_when_it_stops_keeps_what_waits_for_the_host() {
+    let Some(host) = lend("late disks", Host::mount(SHAPE)) else { return };
+    let scene = Scene::new(&host, "io_uring", ",held-on-stop=keep");
+    let mut guest = scene.guest_with_a_held("a", kind::OUT);
+    guest.resume(&scene.daemon, "a");
+    let taken = guest.stop();
+    assert_eq!((taken, guest.queue.used_index_in_memory()), (1, 0));
+    host.let_go();
+    guest.resume(&scene.daemon, "a");
+    assert_eq!(guest.queue.finish().status, Status::Ok);
 }
