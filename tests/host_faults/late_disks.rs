@@ -271,3 +271,22 @@ fn a_ring_that_keeps_what_is_held_when_it_stops_keeps_what_waits_for_the_host() 
     guest.resume(&scene.daemon, "a");
     assert_eq!(guest.queue.finish().status, Status::Ok);
 }
+
+/// Their old halves may yet write to the guest's memory, which an answer would give back.
+#[test]
+fn a_ring_that_stops_waits_longer_for_reads_that_it_was_to_do_again() {
+    /// Longer than it waits for writes, and much shorter than for reads.
+    const LET_GO_AFTER: Duration = Duration::from_millis(1200);
+    let Some(host) = lend("late disks", Host::mount(SHAPE)) else { return };
+    let scene = Scene::new(&host, "io_uring", "");
+    let mut guest = scene.guest_with_a_held("a", kind::IN);
+    guest.resume(&scene.daemon, "a");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(LET_GO_AFTER);
+            host.let_go();
+        });
+        assert_eq!(guest.stop(), 1);
+    });
+    assert_eq!(guest.queue.finish().status, Status::Ok, "it was read again");
+}
