@@ -42,8 +42,6 @@ pub(super) struct DiskEntry {
     /// socket could not be told from ours.
     path: Option<SocketPath>,
     export: Export,
-    /// Goes after the export, when nothing is done for the disk any more.
-    _served: Option<Served>,
 }
 
 impl DiskEntry {
@@ -209,9 +207,10 @@ pub(super) fn start(
     let point = Arc::new(fault_point(options, node, events, snapshot)?);
     let filter = Arc::new(FaultFilter::new(node.store.node(), point.clone()));
     let observer = events.of_node(&options.node_name);
-    let disk = Arc::new(Disk::new(disk_options, filter, Arc::new(observer)));
-    disk.skip_ordinals_below(ordinals_end);
     let served = doors.serve(node, &blk.addr)?;
+    let disk = Disk::new(disk_options, filter, Arc::new(observer));
+    let disk = Arc::new(disk.sharing(node.late.clone()).keeping(served));
+    disk.skip_ordinals_below(ordinals_end);
     let (door, path) = doors.open(&blk.addr)?;
     if let Some(keeper) = keeper
         && let Err(error) = point.set_keeper(keeper)
@@ -230,7 +229,6 @@ pub(super) fn start(
         point,
         path,
         export,
-        _served: served,
     })
 }
 

@@ -12,6 +12,7 @@ use crate::block::{
     Aio, CacheMode, ImageKind, Locking, MemoryImage, Node, NullImage, OpenError, RawImage,
     RawOptions, Reopening,
 };
+use crate::export::Late;
 use crate::fault::engine::BlkdebugSetup;
 use crate::guard::{self, Want};
 use crate::qapi::QmpError;
@@ -73,6 +74,8 @@ pub(super) struct NodeEntry {
     pub(super) name: String,
     pub(super) driver: BlockdevDriver,
     pub(super) store: Store,
+    /// Workers that are late at the store, of all disks that show it or did.
+    pub(super) late: Arc<Late>,
     /// The named node below, where there is one.
     below: Option<String>,
     /// The rules that every disk over this node meets.
@@ -332,25 +335,29 @@ pub(super) fn build(
     lock_wait: Duration,
 ) -> Result<NodeEntry, QmpError> {
     let read_only = options.read_only == Some(true);
-    let store = match blueprint(options)? {
+    let (store, late) = match blueprint(options)? {
         Blueprint::Raw(raw) => {
             let raw = RawOptions { lock_wait, ..*raw };
-            Store::Raw(Arc::new(RawImage::open(raw).map_err(|error| cannot_open(&error))?))
+            let image = RawImage::open(raw).map_err(|error| cannot_open(&error))?;
+            (Store::Raw(Arc::new(image)), Arc::default())
         }
-        Blueprint::Memory(size_bytes) => Store::Memory(Arc::new(MemoryImage::new(size_bytes))),
-        Blueprint::Null(size_bytes) => Store::Null(Arc::new(NullImage::new(size_bytes))),
-        Blueprint::Over(name) => below
-            .ok_or_else(|| {
+        Blueprint::Memory(bytes) => {
+            (Store::Memory(Arc::new(MemoryImage::new(bytes))), Arc::default())
+        }
+        Blueprint::Null(bytes) => (Store::Null(Arc::new(NullImage::new(bytes))), Arc::default()),
+        Blueprint::Over(name) => {
+            let below = below.ok_or_else(|| {
                 QmpError::generic(format!("Cannot find device='{name}' nor node-name='{name}'"))
-            })?
-            .store
-            .clone(),
+            })?;
+            (below.store.clone(), below.late.clone())
+        }
     };
     Ok(NodeEntry {
         name: name.to_owned(),
         driver: options.variant.driver(),
         blkdebug: blkdebug_of(name, options, below, &store)?,
         store,
+        late,
         below: below.map(|entry| entry.name.clone()),
         read_only,
     })

@@ -99,7 +99,8 @@ impl Worker {
         }
         let thread = std::thread::Builder::new().name(worker_name).spawn(move || {
             this_thread_serves(&setup.disk.options.id);
-            // Dropped after the worker.
+            // Dropped after the worker, the disk last: what it keeps goes when nothing is at the image.
+            let _disk = setup.disk.clone();
             let _present = present;
             let mut serving = match Loop::new(setup, listener) {
                 Ok(serving) => serving,

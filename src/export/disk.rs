@@ -4,11 +4,13 @@
 //! sockets or rings. Invariants: everything here may be used by every worker at once; what is offered
 //! to guests is settled when the disk is made.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::late::Late;
+use super::ordinals::Ordinals;
 use super::polling::PollShare;
 use super::stats::Stats;
 use crate::block::{Geometry, Node};
@@ -121,17 +123,6 @@ pub trait Observer: Send + Sync {
     fn io_failed(&self, disk_id: &str, failure: IoFailure);
 }
 
-/// What was taken from the rings so far. On cache lines of its own, because every request changes it, and
-/// reads the rest of the disk.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Taken {
-    /// Requests.
-    ordinal_next: AtomicU64,
-    /// This process took one of them.
-    any: AtomicBool,
-}
-
 /// A node as guests see it, shared by its export and all its workers.
 pub struct Disk {
     /// What the operator chose.
@@ -141,10 +132,13 @@ pub struct Disk {
     pub(super) observer: Arc<dyn Observer>,
     node: Arc<dyn Node>,
     offered: Geometry,
-    taken: Taken,
+    pub(super) ordinals: Ordinals,
     connected: AtomicBool,
-    /// Workers of earlier sessions, or of rings that were stopped, that are still at the image.
-    pub(super) late: Late,
+    /// Workers of earlier sessions, or of rings that were stopped, that are still at the image; of every
+    /// disk over it.
+    pub(super) late: Arc<Late>,
+    /// Goes with the last worker.
+    kept: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl Disk {
@@ -158,10 +152,25 @@ impl Disk {
             observer,
             node,
             offered,
-            taken: Taken::default(),
+            ordinals: Ordinals::default(),
             connected: AtomicBool::new(false),
-            late: Late::default(),
+            late: Arc::default(),
+            kept: None,
         }
+    }
+
+    /// The same over an image that other disks show too, now or earlier: `late` is of all of them, or what
+    /// one has given up would land on what another wrote.
+    #[must_use]
+    pub fn sharing(self, late: Arc<Late>) -> Self {
+        Self { late, ..self }
+    }
+
+    /// The same, keeping this until the last of its workers has left the image, which may be long after
+    /// its export has stopped.
+    #[must_use]
+    pub fn keeping(self, kept: impl Any + Send + Sync) -> Self {
+        Self { kept: Some(Box::new(kept)), ..self }
     }
 
     /// What guests see: what they were offered, at the node's present size. A disk that was offered
@@ -198,12 +207,7 @@ impl Disk {
 
     /// Number no request from now on below this: an earlier process took those.
     pub fn skip_ordinals_below(&self, ordinal: u64) {
-        self.taken.ordinal_next.fetch_max(ordinal, Ordering::Relaxed);
-    }
-
-    /// Whether this process, or one whose faults it remembers, gave the ordinal to a request.
-    pub(super) fn has_numbered(&self, ordinal: u64) -> bool {
-        ordinal < self.taken.ordinal_next.load(Ordering::Relaxed)
+        self.ordinals.skip_below(ordinal);
     }
 
     /// A ring is going to start. `goes_on`: its driver was answered before; `is_first`: no other
@@ -212,9 +216,9 @@ impl Disk {
         if !goes_on && is_first {
             if self.node.begin_anew() {
                 // Those failed. If another queue goes on after all, it is as it was before.
-                self.taken.any.store(false, Ordering::Relaxed);
+                self.ordinals.forget_any();
             }
-        } else if goes_on && !self.taken.any.load(Ordering::Relaxed) && self.node.lose_earlier() {
+        } else if goes_on && !self.ordinals.any() && self.node.lose_earlier() {
             log::error!(
                 "disk {}: the guest was served by an earlier process, and this disk is in memory: what \
                  was written is gone, and every request fails until the guest is reset (--blk-file \
@@ -222,13 +226,6 @@ impl Disk {
                 self.options.id
             );
         }
-    }
-
-    pub(super) fn next_ordinal(&self) -> u64 {
-        if !self.taken.any.load(Ordering::Relaxed) {
-            self.taken.any.store(true, Ordering::Relaxed);
-        }
-        self.taken.ordinal_next.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(super) fn set_connected(&self, connected: bool) {
@@ -254,7 +251,9 @@ fn offer(options: &DiskOptions, geometry: Geometry) -> Geometry {
 
 impl fmt::Debug for Disk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Disk").field("options", &self.options).field("node", &self.node).finish()
+        let mut debug = f.debug_struct("Disk");
+        debug.field("options", &self.options).field("node", &self.node);
+        debug.field("keeps", &self.kept.is_some()).finish_non_exhaustive()
     }
 }
 

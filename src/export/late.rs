@@ -1,21 +1,25 @@
 //! Workers that were told to end and are still at the image.
 //!
 //! Knows: which threads have not ended, and what a front end may have them wait for. Must not know:
-//! the rest of their reasons. Invariant: while one has not, no worker
-//! that starts later takes a request, or what the old one asked of the image could land on what the
-//! new one wrote.
+//! the rest of their reasons. Invariant: while one has not, no worker over the same image that starts
+//! later takes a request, whichever disk it is of, or what the old one asked of the image could land on
+//! what the new one wrote.
 
 use std::fs::File;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use super::bell::let_writers_go;
+
+/// How long until another look whether late workers have left the image.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Held by a worker's thread until it leaves the image for good.
 pub(super) type Presence = Arc<()>;
 
-/// The workers of one disk that are late.
+/// The workers over one image that are late, whichever of its disks they are of.
 #[derive(Debug, Default)]
-pub(super) struct Late(Mutex<State>);
+pub struct Late(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -61,8 +65,40 @@ impl Late {
     }
 }
 
+/// The late workers that one waits for who started after them.
+#[derive(Debug)]
+pub(super) struct Wait {
+    late: Arc<Late>,
+    workers: Vec<Weak<()>>,
+}
+
+impl Wait {
+    /// Wait for those that are late now.
+    pub(super) fn begin(late: &Arc<Late>) -> Self {
+        Self { workers: late.now(), late: late.clone() }
+    }
+
+    /// Whether they were all gone at the last look.
+    pub(super) fn is_over(&self) -> bool {
+        self.workers.is_empty()
+    }
+
+    /// Look who is gone, and let those go who wait for a front end.
+    pub(super) fn look(&mut self) {
+        if !self.is_over() {
+            self.late.let_go();
+            self.workers.retain(is_there);
+        }
+    }
+
+    /// When to look again.
+    pub(super) fn next(&self) -> Option<Duration> {
+        (!self.is_over()).then_some(LOOK_AGAIN)
+    }
+}
+
 /// Whether a thread has not ended.
-pub(super) fn is_there(presence: &Weak<()>) -> bool {
+fn is_there(presence: &Weak<()>) -> bool {
     presence.strong_count() > 0
 }
 
@@ -80,10 +116,21 @@ mod tests {
         late.add(Arc::downgrade(&slow));
         late.add(Arc::downgrade(&slower));
         assert_eq!(late.now().len(), 2);
+        let late = Arc::new(late);
+        let mut wait = Wait::begin(&late);
         drop(slow);
         assert_eq!(late.now().len(), 1);
+        let later = Presence::default();
+        late.add(Arc::downgrade(&later));
+        wait.look();
+        assert!(wait.next().is_some());
         drop(slower);
-        assert!(late.now().is_empty());
+        wait.look();
+        assert!(
+            wait.is_over() && wait.next().is_none(),
+            "what is late since then is not waited for"
+        );
+        assert_eq!(late.now().len(), 1);
     }
 
     #[test]

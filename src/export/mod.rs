@@ -24,6 +24,7 @@ mod inflight;
 mod late;
 mod mapping;
 mod memory;
+mod ordinals;
 mod patience;
 mod polling;
 mod redo;
@@ -43,6 +44,7 @@ pub use disk::{
     SERIAL_BYTES, Serial,
 };
 pub use door::{DoorError, Inherited};
+pub use late::Late;
 pub use polling::PollShare;
 pub use serve::{Door, Export};
 pub use stats::{Stats, TypeStats};

@@ -32,6 +32,7 @@ use super::inflight::{self, QueueLog, Region, Shape};
 use super::mapping::Sharer;
 use super::memory::{MEMORY_SLOTS_MAX, MemoryTable};
 use super::patience::Patience;
+use super::redo::look_ahead;
 use super::ring::RingSetup;
 use super::vring::Vring;
 use super::worker::WorkerSetup;
@@ -422,7 +423,9 @@ impl RequestHandler for Session {
         let region = Region::map(shape, &file, told.mmap_offset, told.mmap_size, &self.sharer);
         let region = region.map_err(Error::ReqHandlerError)?;
         region.agree_on_writeback(&self.writeback, self.disk.options.writeback);
-        self.inflight = Some(Arc::new(region));
+        let region = Arc::new(region);
+        look_ahead(&self.disk, &region);
+        self.inflight = Some(region);
         Ok(())
     }
 

@@ -8,36 +8,35 @@
 //! the image does not end in time when the ring stops is answered all the same, and its end is
 //! then not heard of.
 
+mod undone;
+
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
 use super::chain::walk;
 use super::control::{Change, Listener};
-use super::disk::{Disk, HeldOnStop, IoFailure, QUEUE_SIZE_MAX};
+use super::disk::{Disk, IoFailure, QUEUE_SIZE_MAX};
 #[cfg(feature = "fuzzing")]
 use super::fuzzing::watch::{Event, tell};
 use super::in_flight::InFlight;
 use super::inflight::Taken;
-use super::late;
+use super::late::Wait;
 use super::memory::{GuestMemory, own_handle};
 use super::patience::Patience;
 use super::polling::{Polling, WINDOW_MAX};
 use super::redo::{Redo, unfinished};
 use super::request::{Outcome, Parsed, Request, Terms, Used, What, parse};
 use super::ring::{Mark, Ring, RingSetup};
-use super::round::{ROUND_BYTES_MAX, Round};
+use super::round::Round;
 use super::stats::Ended;
 use crate::block::{Channel, Completion, Op, OpKind, Ticket};
 use crate::errno::Errno;
-
-/// How long until another look whether late workers have left the image.
-const LATE_WAIT: Duration = Duration::from_millis(20);
 
 /// What a worker needs to start.
 #[derive(Debug)]
@@ -76,7 +75,7 @@ pub(super) struct Loop {
     enabled: bool,
     /// Set while the ring stops.
     draining: Option<Patience>,
-    /// Requests that were answered although they are still at the image.
+    /// Requests that were answered although the image has not done with them.
     given_up: usize,
     /// What the control thread tells, and is told.
     control: Listener,
@@ -91,8 +90,8 @@ pub(super) struct Loop {
     redo: Redo,
     /// How much is taken from the ring next.
     round: Round,
-    /// Earlier workers that are still at the image.
-    late: Vec<Weak<()>>,
+    /// Earlier workers that are still at the image, of this disk or another over it.
+    late: Wait,
     polling: Polling,
     /// When the batch was fetched or ended that is being worked on.
     now: Instant,
@@ -102,9 +101,11 @@ impl Loop {
     pub(super) fn new(setup: WorkerSetup, control: Listener) -> io::Result<Self> {
         let queue = setup.ring.index;
         let ring_size = setup.ring.size;
-        let (ring, recovered) =
+        let (mut ring, recovered) =
             Ring::start(setup.ring, QUEUE_SIZE_MAX, &setup.memory).map_err(io::Error::other)?;
         let (redo, unfinished) = unfinished(&setup.disk, queue, recovered);
+        // Under a new number, where the log has none that is believed.
+        unfinished.iter().for_each(|taken| ring.take(taken.head, taken.ordinal));
         let mut channel = setup.disk.node().channel()?;
         let ordinals: Vec<u64> = unfinished.iter().map(|taken| taken.ordinal).collect();
         if ring.has_log() {
@@ -129,7 +130,7 @@ impl Loop {
         }
         Ok(Self {
             polling,
-            late: setup.disk.late.now(),
+            late: Wait::begin(&setup.disk.late),
             disk: setup.disk,
             memory: own_handle(&setup.memory),
             ring,
@@ -164,7 +165,7 @@ impl Loop {
         if !self.is_abandoned() {
             self.ring.announce(&self.memory);
         }
-        if self.draining.is_some() && self.in_flight.len() == 0 {
+        if self.draining.is_some() && self.in_flight.len() == 0 && !self.owes() {
             return false;
         }
         let busy =
@@ -228,12 +229,9 @@ impl Loop {
                     self.memory = own_handle(&memory);
                 }
                 Change::End(patience) => {
-                    while self.may_fetch() && !self.unfinished.is_empty() {
-                        self.finish();
-                    }
+                    self.finish_all();
                     self.draining = Some(patience);
-                    let keeps = self.disk.options.held_on_stop == HeldOnStop::Keep;
-                    if self.ring.has_log() && (keeps || self.is_abandoned()) {
+                    if self.keeps() {
                         self.channel.keep_held();
                     } else {
                         self.channel.fail_held(Errno::EIO);
@@ -253,14 +251,14 @@ impl Loop {
             && self.draining.is_none()
             && !self.is_abandoned()
             && self.ring.is_usable()
-            && self.late.is_empty()
+            && self.late.is_over()
     }
 
     /// Take requests that are available, as many as a [`Round`] has. True if there was one.
     fn fetch(&mut self) -> bool {
-        if !self.late.is_empty() {
-            self.disk.late.let_go();
-            self.late.retain(late::is_there);
+        self.late.look();
+        if let Some(patience) = self.draining {
+            return self.settle(patience);
         }
         if !self.may_fetch() {
             return false;
@@ -293,26 +291,10 @@ impl Loop {
         taken > 0
     }
 
-    /// Do what an earlier worker left undone, up to [`ROUND_BYTES_MAX`].
-    fn finish(&mut self) {
-        self.now = Instant::now();
-        let mut asked_bytes = 0;
-        while asked_bytes < ROUND_BYTES_MAX
-            && !self.is_abandoned()
-            && let Some(Taken { head, ordinal }) = self.unfinished.pop()
-        {
-            #[cfg(feature = "fuzzing")]
-            tell(Event::Taking { queue: self.queue, head });
-            asked_bytes += self.do_head(head, ordinal, Some(self.redo));
-            #[cfg(feature = "fuzzing")]
-            tell(Event::Taken);
-        }
-    }
-
     /// Take one request from the ring: it is submitted, or answered at once. Tells how many bytes
     /// were asked of the image.
     fn take(&mut self, head: u16) -> u64 {
-        let ordinal = self.disk.next_ordinal();
+        let ordinal = self.disk.ordinals.take();
         if self.in_flight.has(head) {
             self.refuse(head, Mark::Stays, &"the descriptor is in flight already");
             return 0;
@@ -472,10 +454,9 @@ impl Loop {
 
     fn wait(&mut self) {
         let mut events = [EpollEvent::default(); 8];
-        let late = (!self.late.is_empty()).then_some(LATE_WAIT);
         // Rounded up, so that something is over when it wakes us.
         let until = |patience: Patience| patience.next(Instant::now()) + Duration::from_millis(1);
-        let left = self.draining.map(until).into_iter().chain(late).min();
+        let left = self.draining.map(until).into_iter().chain(self.late.next()).min();
         let timeout_ms =
             left.map_or(-1, |left| i32::try_from(left.as_millis()).unwrap_or(i32::MAX));
         let ready = match self.epoll.wait(timeout_ms, &mut events) {

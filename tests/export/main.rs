@@ -18,6 +18,7 @@ mod framing;
 mod held;
 mod load;
 mod migration;
+mod ordinals;
 mod polling;
 mod requests;
 mod session;

@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use blkfault::block::NullImage;
 use blkfault::export::DiskOptions;
-use blkfault::fault::IoType;
+use blkfault::fault::manual::DiskState;
+use blkfault::fault::{IoType, IoTypes};
 
 use crate::support::backend::{Backend, DISK_BYTES, Served, eventually, options};
 use crate::support::front::{Ask, Desc, Front, NEXT, SECTOR, Status, feature, header, kind};
 use crate::support::nodes::{HoldingNode, MemoryNode};
-use crate::{front_with_queue, pattern};
+use crate::{enter, front_with_queue, pattern};
 
 /// An answer is promised within a second, which QEMU's main loop can stand. Tests run beside others, on
 /// few processors: this is more, and less than rings take that are waited for one after the other.
@@ -339,6 +340,30 @@ fn a_ring_whose_memory_goes_and_comes_back_loses_nothing() {
         assert!(ends.iter().all(|end| end.status == Status::Ok), "{ends:?}");
     }
     assert!(queue.is_alive());
+}
+
+#[test]
+fn a_ring_that_stops_before_it_was_enabled_answers_what_it_took_up() {
+    let served = Served::over(MemoryNode::new(DISK_BYTES), options(1));
+    let mut front = Front::connect(&served.socket);
+    let region = front.get_inflight(1, 16).unwrap();
+    front.set_inflight(&region).unwrap();
+    front.negotiate(feature::ALL);
+    let mut queue = front.start_queues(1, 16).remove(0);
+    enter(&served, DiskState::Hang { iotypes: IoTypes::ALL, on_release: None });
+    queue.prepare_slots(2, SECTOR as u64);
+    (0..2).for_each(|slot| queue.start(slot, kind::IN, 0, SECTOR as u32));
+    queue.kick();
+    eventually("both are held", || served.faults.held().len() == 2);
+    let (memory, features) = (front.memory.clone(), front.accepted);
+    drop(front);
+    served.wait_disconnected();
+
+    let next = Served::over(MemoryNode::new(DISK_BYTES), options(1));
+    let front = Front::resume(&next.socket, &memory, features, Some(&region), &[]).unwrap();
+    front.start_queue_disabled(&queue, 0).unwrap();
+    assert_eq!((front.stop_queue(0), queue.used_index_in_memory()), (2, 2));
+    assert!(queue.finish_all().iter().all(|end| end.status == Status::Ok));
 }
 
 /// Threads of this process with this name.

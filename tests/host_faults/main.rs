@@ -19,6 +19,7 @@
 //! | D-13 | limits of the process and of the user | [`limits`], `EDQUOT` and `EFBIG` in a long [`sweep`] |
 //! | D-14 | direct I/O that is not aligned | `conformance.rs` and `opening.rs` of `tests/block`, [`sweep`] in blocks of 4096 |
 //! | E-07 | a killed daemon's writes, or reads, arrive late | [`late_writes`], [`late_reads`] |
+//! | E-07 | those that a disk has given up arrive late, while the daemon lives | [`late_disks`] |
 //!
 //! `BLKFAULT_LONG=1` makes the runs as long as when the figures were taken. All that fails calls on
 //! command needs `/dev/fuse` and the right to mount, and is left out, aloud, where they are not.
@@ -42,6 +43,7 @@ mod support {
 }
 
 mod changes;
+mod late_disks;
 mod late_reads;
 mod late_writes;
 mod limits;

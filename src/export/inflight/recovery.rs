@@ -4,8 +4,10 @@
 //! becomes of the requests. Invariants: everything is read once; every step is bounded by the queue's
 //! size; the log is in order again when this returns well, and done once more it tells the same.
 
+use std::sync::Arc;
+
 use super::QueueLog;
-use super::region::{QueueField, StateField};
+use super::region::{QueueField, Region, StateField};
 
 /// The one version there is (vhost-user.rst); 0 is a log that was never used.
 const VERSION: u64 = 1;
@@ -27,6 +29,21 @@ pub(in crate::export) struct Taken {
     pub(in crate::export) head: u16,
     /// Its number among all of its disk.
     pub(in crate::export) ordinal: u64,
+}
+
+impl Region {
+    /// The ordinals of requests that were taken by the logs of all queues, as far as descriptors still tell,
+    /// and whether they are marked.
+    pub(in crate::export) fn ordinals(self: &Arc<Self>) -> impl Iterator<Item = (bool, u64)> {
+        let queues = (0..).map_while(|index| self.queue(index));
+        let used = queues.filter(|queue| queue.get(QueueField::Version) == VERSION);
+        used.flat_map(|queue| {
+            (0..queue.size()).filter_map(move |head| {
+                let ordinal = queue.of(head, StateField::Counter).checked_sub(1)?;
+                Some((queue.of(head, StateField::Inflight) != 0, ordinal))
+            })
+        })
+    }
 }
 
 /// What was found.
