@@ -78,6 +78,15 @@ impl Daemon {
         self.directory.join("monitor")
     }
 
+    /// The port of its monitor on TCP, which the host has chosen. No test takes another's so.
+    pub fn tcp_port(&self) -> u16 {
+        let ready = read(&self.directory.join("daemon.out"));
+        let (_, address) = ready.split_once("monitor tcp:").expect("a monitor on TCP");
+        let address = address.split([',', '\n']).next().unwrap_or_default();
+        let port = address.rsplit_once(':').and_then(|(_, port)| port.trim().parse().ok());
+        port.unwrap_or_else(|| panic!("no port in {ready}"))
+    }
+
     /// What the daemon has said on stderr so far, in all its lives.
     pub fn log(&self) -> String {
         read(&self.directory.join("daemon.log"))
