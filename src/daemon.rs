@@ -22,7 +22,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
-use std::time::Duration;
 
 use serde_json::{Map, Value};
 
@@ -44,6 +43,7 @@ use crate::qapi::types::{
 };
 use crate::qapi::visit::Visit;
 use crate::qapi::{QmpError, introspect};
+use crate::retry::Retry;
 
 /// Everything the daemon serves, and the one place that carries out commands.
 #[derive(Debug)]
@@ -57,15 +57,12 @@ pub struct Daemon {
     end: Sender<ShutdownCause>,
     /// Everything that was there from the start is made.
     is_ready: AtomicBool,
+    /// Until then, what is held by somebody is waited for.
+    at_start: Retry,
     /// Where the faults of disks are kept for the next process.
     state_dir: Option<StateDir>,
     place: Place,
 }
-
-/// How long the locks of an image on the command line are waited for. A daemon that was killed keeps
-/// them until what it asked of the image has ended, so that nothing of that lands on what the next
-/// one writes, nor where its guest has put something else by then.
-const LOCK_WAIT_AT_START: Duration = Duration::from_secs(2);
 
 /// What exists now.
 #[derive(Debug, Default)]
@@ -167,6 +164,7 @@ impl Daemon {
             events,
             end,
             is_ready,
+            at_start: Retry::at_start(),
             state_dir: None,
             place: Place::look(),
         }
@@ -183,8 +181,9 @@ impl Daemon {
         self.is_ready.store(true, Ordering::Relaxed);
     }
 
-    fn lock_wait(&self) -> Duration {
-        if self.is_ready.load(Ordering::Relaxed) { Duration::ZERO } else { LOCK_WAIT_AT_START }
+    /// How long what is held by somebody is waited for now.
+    fn retry(&self) -> Retry {
+        if self.is_ready.load(Ordering::Relaxed) { Retry::NEVER } else { self.at_start }
     }
 
     /// Tell everybody that the end has come and why.
@@ -284,7 +283,7 @@ impl Daemon {
             Some(below) => Some(self.registry().nodes.get(below)?.clone()),
             None => None,
         };
-        let node = nodes::build(name, options, below.as_ref(), self.lock_wait())?;
+        let node = nodes::build(name, options, below.as_ref(), self.retry().left())?;
         let mut registry = self.registry();
         registry.nodes.check_name(name)?;
         registry.nodes.insert(node);
@@ -403,7 +402,7 @@ impl Daemon {
             inherited: &self.inherited,
             group: self.socket_group.as_ref(),
             place: &self.place,
-            lock_wait: self.lock_wait(),
+            retry: self.retry(),
         }
     }
 

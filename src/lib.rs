@@ -75,6 +75,7 @@ pub mod monitor;
 mod nearest;
 pub mod options;
 pub mod qapi;
+pub mod retry;
 pub mod size;
 pub mod socket_path;
 mod stream;

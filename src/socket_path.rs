@@ -59,6 +59,12 @@ pub enum ListenError {
 }
 
 impl ListenError {
+    /// Whether somebody listens there, who may be about to end.
+    #[must_use]
+    pub fn is_in_use(&self) -> bool {
+        matches!(self, Self::InUse(_))
+    }
+
     /// The path at which the host says this process may not listen.
     #[must_use]
     pub fn denied(&self) -> Option<&Path> {

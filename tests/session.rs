@@ -10,7 +10,7 @@ mod operator;
 use std::collections::BTreeSet;
 use std::fs::{File, Permissions};
 use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
@@ -21,11 +21,6 @@ use serde_json::{Value, json};
 use daemon::Daemon;
 use operator::Operator;
 
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
@@ -33,13 +28,12 @@ fn folder() -> tempfile::TempDir {
 #[test]
 fn the_session_that_was_proposed_in_2014_works_line_for_line() {
     let dir = folder();
-    let port = free_port();
     let token = dir.path().join("token");
     std::fs::write(&token, "4f6e652064617920746865206469736b\n").unwrap();
     std::fs::set_permissions(&token, Permissions::from_mode(0o600)).unwrap();
-    let monitor = format!("tcp:127.0.0.1:{port},token-file={}", token.display());
-    let _daemon = Daemon::start(dir.path(), &["--memory", "1M", "--monitor", &monitor]);
-    let mut stream = TcpStream::connect(("localhost", port)).unwrap();
+    let monitor = format!("tcp:127.0.0.1:0,token-file={}", token.display());
+    let daemon = Daemon::start(dir.path(), &["--memory", "1M", "--monitor", &monitor]);
+    let mut stream = TcpStream::connect(("localhost", daemon.tcp_port())).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let mut answers = BufReader::new(stream.try_clone().unwrap());
     let mut line = String::new();

@@ -4,7 +4,6 @@
 //! Invariant: a disk's id is its own; a disk keeps its node.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::events::Events;
 use super::fault::report::parse_on_error;
@@ -25,6 +24,7 @@ use crate::qapi::types::{
     BlockExportHeldOnStop, BlockExportInfo, BlockExportOptions, BlockExportOptionsVariant,
     BlockExportType, SocketAddress, SocketAddressVariant,
 };
+use crate::retry::Retry;
 use crate::socket_path::{ListenError, SocketPath};
 
 /// The longest id of a disk, far beyond QEMU's longest names. (On the command line a disk's node gets the
@@ -163,7 +163,7 @@ pub(super) struct Doors<'a> {
     /// What tells its disks from others.
     pub(super) place: &'a Place,
     /// How long to wait for what a dead daemon left behind at a disk.
-    pub(super) lock_wait: Duration,
+    pub(super) retry: Retry,
 }
 
 /// Make a disk of a node and open its door.
@@ -196,7 +196,8 @@ pub(super) fn start(
         remembers_faults: state_dir.is_some(),
         poll: poll_share(options.poll)?,
     };
-    let remembered = state_dir.map(|directory| directory.recall(&options.id)).transpose()?;
+    let remembered =
+        state_dir.map(|directory| directory.recall(&options.id, doors.retry)).transpose()?;
     let parts = |Remembered { snapshot, is_whole, keeper }| {
         (snapshot.map(|snapshot| (snapshot, is_whole)), keeper)
     };
@@ -378,7 +379,7 @@ impl Doors<'_> {
         let (Store::Raw(image), Some(disk)) = (&node.store, self.place.disk_at(addr)) else {
             return Ok(None);
         };
-        let served = image.serve(disk.number, &disk.name, self.lock_wait);
+        let served = image.serve(disk.number, &disk.name, self.retry.left());
         served.map(Some).map_err(QmpError::generic)
     }
 
@@ -386,8 +387,9 @@ impl Doors<'_> {
         match &addr.variant {
             SocketAddressVariant::Unix(unix) => {
                 let group = self.group.map(Group::id);
-                let (door, path) = Door::listen(unix.path.as_ref(), group)
-                    .map_err(|error| cannot_listen(&error))?;
+                let listen = || Door::listen(unix.path.as_ref(), group);
+                let listening = self.retry.attempt(ListenError::is_in_use, listen);
+                let (door, path) = listening.map_err(|error| cannot_listen(&error))?;
                 Ok((door, Some(path)))
             }
             SocketAddressVariant::Fd(fd) => {

@@ -216,7 +216,10 @@ fn new_path(path: &Path) -> PathBuf {
 
 /// Open the file at a path and lock it. A daemon that was still at work may have put another file
 /// there between the two.
-fn open_locked(path: &Path) -> io::Result<File> {
+///
+/// # Errors
+/// What the host says; `WouldBlock` where another process has it.
+pub(super) fn open_locked(path: &Path) -> io::Result<File> {
     open_locked_after(path, || ())
 }
 

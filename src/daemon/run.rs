@@ -5,18 +5,17 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::journal::open_locked;
 use super::{Daemon, StateDir, descriptors};
 use crate::export::Inherited;
 use crate::guard::{Group, GroupError, GuardError, GuardPlan};
@@ -24,6 +23,7 @@ use crate::logging::{self, Writer};
 use crate::monitor::{EventSink, MonitorError, Monitors, OpenMonitors};
 use crate::options::{DiskPlan, Plan};
 use crate::qapi::types::{Command, ShutdownCause};
+use crate::retry::Retry;
 
 /// How often to look whether a daemon without monitors has lost its last front end.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -114,8 +114,9 @@ fn serve(
     let daemon = Arc::new(daemon(events.clone()).remembering(state_dir));
     // What needs privileges, and serves nobody yet.
     plan.disks.iter().try_for_each(|disk| open_store(&daemon, disk))?;
-    let monitors = OpenMonitors::open(&plan.monitors)?;
-    let mut pidfile = plan.pidfile.as_deref().map(Pidfile::lock).transpose()?;
+    let monitors = OpenMonitors::open(&plan.monitors, daemon.retry())?;
+    let pidfile = plan.pidfile.as_deref().map(|path| Pidfile::lock(path, daemon.retry()));
+    let mut pidfile = pidfile.transpose()?;
     plan.guard.engage()?;
     plan.disks.iter().try_for_each(|disk| show(&daemon, disk))?;
     daemon.set_ready();
@@ -220,14 +221,19 @@ struct Pidfile {
 }
 
 impl Pidfile {
-    fn lock(path: &Path) -> Result<Self, StartError> {
+    fn lock(path: &Path, retry: Retry) -> Result<Self, StartError> {
         let failed = |error| StartError::Pidfile(path.display().to_string(), error);
-        // As QEMU's. Whoever could open it could lock it, and keep the next daemon from starting.
-        let mut options = File::options();
-        options.create(true).truncate(false).write(true).mode(0o600);
-        let locked = options.open(path).map_err(failed)?;
-        flock(&locked, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| failed(io::Error::other("locked by a live process")))?;
+        let is_held = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
+        // As QEMU's, for its owner alone: whoever could open it could lock it, and keep the next
+        // daemon from starting.
+        let opened = retry.attempt(is_held, || open_locked(path));
+        let locked = opened.map_err(|error| {
+            failed(if is_held(&error) {
+                io::Error::other("locked by a live process")
+            } else {
+                error
+            })
+        })?;
         locked.set_len(0).map_err(failed)?;
         Ok(Self { path: path.to_owned(), locked })
     }

@@ -15,6 +15,7 @@ use super::journal::Journal;
 use crate::block::{Keeper, Record, Snapshot};
 use crate::guard::{self, Want};
 use crate::qapi::QmpError;
+use crate::retry::Retry;
 
 /// Which way of writing a snapshot and its records this is.
 const VERSION: u32 = 1;
@@ -62,14 +63,16 @@ impl StateDir {
     }
 
     /// What is known of this disk's faults.
-    pub(super) fn recall(&self, id: &str) -> Result<Remembered, QmpError> {
+    pub(super) fn recall(&self, id: &str, retry: Retry) -> Result<Remembered, QmpError> {
         let path = self.0.join(format!("{id}.state"));
         let named = |why: String| format!("State file '{}': {why}", path.display());
         let refused = |why: String| {
             let why = named(why);
             QmpError::generic(format!("{why}: move it away to forget the faults of disk '{id}'"))
         };
-        let (journal, content) = Journal::open(&path).map_err(|error| match error.kind() {
+        let is_held = |error: &io::Error| error.kind() == ErrorKind::WouldBlock;
+        let opened = retry.attempt(is_held, || Journal::open(&path));
+        let (journal, content) = opened.map_err(|error| match error.kind() {
             ErrorKind::WouldBlock => {
                 QmpError::generic(named("another process uses it: stop that one first".to_owned()))
             }
@@ -185,7 +188,7 @@ mod tests {
     }
 
     fn remembered(directory: &Path) -> Remembered {
-        StateDir::open(directory).unwrap().recall("disk0").unwrap()
+        StateDir::open(directory).unwrap().recall("disk0", Retry::NEVER).unwrap()
     }
 
     #[test]
@@ -227,7 +230,7 @@ mod tests {
         for (text, expected) in cases {
             std::fs::write(&path, text).unwrap();
             let state = StateDir::open(directory.path()).unwrap();
-            let error = state.recall("disk0").err().unwrap().to_string();
+            let error = state.recall("disk0", Retry::NEVER).err().unwrap().to_string();
             assert!(error.contains(expected) && error.contains("move it away"), "{error}");
             assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
         }

@@ -14,7 +14,7 @@ use super::touch;
 const DESCRIPTOR_BYTES: u32 = 16;
 /// The most descriptors that an indirect table may have: QEMU's `VIRTQUEUE_MAX_SIZE`. Windows
 /// drivers exceed the queue size there, which virtio forbids them and QEMU takes.
-const INDIRECT_MAX: u32 = 1024;
+pub(super) const INDIRECT_MAX: u32 = 1024;
 const NEXT: u16 = flag(VRING_DESC_F_NEXT);
 const WRITE: u16 = flag(VRING_DESC_F_WRITE);
 const INDIRECT: u16 = flag(VRING_DESC_F_INDIRECT);

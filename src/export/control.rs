@@ -21,7 +21,7 @@ use super::late::Presence;
 use super::memory::GuestMemory;
 use super::patience::{Patience, STOP_TIMEOUT};
 use super::worker::{Loop, WorkerSetup};
-use crate::logging::this_thread_serves;
+use crate::logging::this_thread_serves_queue;
 
 /// How long a worker may take to hear of something. Longer, and it is inside the image's code.
 const HEAR_TIMEOUT: Duration = Duration::from_millis(100);
@@ -98,7 +98,7 @@ impl Worker {
             return Ok(worker(None));
         }
         let thread = std::thread::Builder::new().name(worker_name).spawn(move || {
-            this_thread_serves(&setup.disk.options.id);
+            this_thread_serves_queue(&setup.disk.options.id, setup.ring.index);
             // Dropped after the worker, the disk last: what it keeps goes when nothing is at the image.
             let _disk = setup.disk.clone();
             let _present = present;

@@ -2,8 +2,9 @@
 //!
 //! Knows: virtio 1.3 section 5.2.6 (requests, status bytes, used lengths). Must not know: rings or
 //! images. Invariants: guest bytes are read exactly once, here; everything is checked before
-//! anything is done; a [`Request`] ends by [`Request::finish`], exactly once, and only that makes
-//! a [`Used`]; the used length never claims a byte that was not written.
+//! anything is done, the number of pieces of memory too; a [`Request`] ends by [`Request::finish`],
+//! exactly once, and only that makes a [`Used`]; the used length never claims a byte that was not
+//! written.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,10 +17,10 @@ use virtio_bindings::virtio_blk::{
 };
 use vm_memory::{Bytes, GuestAddress, GuestMemory as _, Permissions};
 
-use super::chain::{Chain, Piece, PieceList};
+use super::chain::{Chain, INDIRECT_MAX, Piece, PieceList};
 use super::config::{DISCARD_SECTORS_MAX, DISCARD_SEGMENTS_MAX, has};
 use super::disk::{Disk, SERIAL_BYTES};
-use super::memory::{GuestMemory, mark_dirty};
+use super::memory::{GuestMemory, MEMORY_SLOTS_MAX, mark_dirty};
 use super::touch;
 use crate::block::{Buffers, IoVecs, MemoryOwner, OpKind};
 use crate::errno::Errno;
@@ -31,6 +32,12 @@ const HEADER_BYTES: usize = 16;
 const SEGMENT_BYTES: usize = 16;
 /// `VIRTIO_BLK_T_FLUSH_OUT` of the legacy interface: a flush.
 const LEGACY_FLUSH_OUT: u32 = 5;
+
+/// The most pieces of host memory behind one request. Each descriptor is one, and one more wherever
+/// its memory goes on in another slot. A driver that gives each place once crosses each border once;
+/// where every descriptor crosses every border, a chain of 16 KiB would be a list of 8 MiB.
+#[allow(clippy::cast_possible_truncation)] // hundreds
+const IOVECS_MAX: usize = INDIRECT_MAX as usize + MEMORY_SLOTS_MAX as usize;
 
 /// What the request layer needs to know about the connection.
 #[derive(Debug, Clone, Copy)]
@@ -392,7 +399,7 @@ impl Request {
     }
 }
 
-/// Host memory behind pieces of guest memory.
+/// Host memory behind pieces of guest memory, unless it is in more than [`IOVECS_MAX`] places.
 fn buffers(
     memory: &Arc<GuestMemory>,
     pieces: impl Iterator<Item = Piece>,
@@ -405,6 +412,9 @@ fn buffers(
             .map_err(|_| Outcome::Invalid)?;
         for slice in slices {
             let slice = slice.map_err(|_| Outcome::Invalid)?;
+            if iovecs.len() == IOVECS_MAX {
+                return Err(Outcome::Invalid);
+            }
             let iov_base = slice.ptr_guard_mut().as_ptr().cast();
             iovecs.push(libc::iovec { iov_base, iov_len: slice.len() });
         }

@@ -1,6 +1,7 @@
 //! The log's way to standard error, on which nobody waits.
 //!
-//! Knows: lines that wait, and the thread that writes them. Must not know: what they say. Invariants:
+//! Knows: lines that wait, the thread that writes them, and when it is to flush the log. Must not know:
+//! what they say. Invariants:
 //! once the thread has taken over, no other waits for whoever reads standard error, which may be a full
 //! pipe; a line for which there is no room is counted, and the count is told when there is room again;
 //! the flags of standard error, which others share, stay as they are.
@@ -10,7 +11,7 @@
 use std::cell::Cell;
 use std::io::{self, Write};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -42,11 +43,28 @@ struct State {
     has_writer: bool,
     /// The writer has lines that it took from here.
     is_writing: bool,
+    /// When the log is to be flushed.
+    flush_at: Option<Instant>,
+}
+
+/// What the writer has to do.
+#[derive(Debug, PartialEq, Eq)]
+struct Work {
+    /// Lines that are lost.
+    lost: u64,
+    /// The log is to be flushed.
+    flushes: bool,
 }
 
 impl Queue {
     const fn new() -> Self {
-        let state = State { lines: Vec::new(), lost: 0, has_writer: false, is_writing: false };
+        let state = State {
+            lines: Vec::new(),
+            lost: 0,
+            has_writer: false,
+            is_writing: false,
+            flush_at: None,
+        };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -60,7 +78,7 @@ impl Queue {
         if !state.has_writer {
             return false;
         }
-        // The writer itself only tells how many were lost, which must not be lost.
+        // The writer itself tells little, and mostly of lines that were lost or left out.
         if state.lines.len() + line.len() > WAITING_BYTES_MAX && !IS_WRITER.get() {
             state.lost += 1;
             return true;
@@ -71,17 +89,43 @@ impl Queue {
         true
     }
 
-    /// Wait for lines and take them all; the last ones taken are written. Tells how many lines are lost.
-    fn take(&self, lines: &mut Vec<u8>) -> u64 {
+    /// Have the writer flush the log at that time, if not before.
+    fn flush_at(&self, at: Instant) {
+        let mut state = self.lock();
+        if state.has_writer && state.flush_at.is_none_or(|earlier| at < earlier) {
+            state.flush_at = Some(at);
+            drop(state);
+            self.changed.notify_all();
+        }
+    }
+
+    /// Wait for lines and take them all, or until the log is to be flushed; the last ones taken are
+    /// written.
+    fn take(&self, lines: &mut Vec<u8>) -> Work {
         let mut state = self.lock();
         state.is_writing = false;
         self.changed.notify_all();
-        let is_empty = |state: &mut State| state.lines.is_empty() && state.lost == 0;
-        state = self.changed.wait_while(state, is_empty).unwrap_or_else(PoisonError::into_inner);
+        let flushes = loop {
+            let wait = state.flush_at.map(|at| at.saturating_duration_since(Instant::now()));
+            let flushes = wait == Some(Duration::ZERO);
+            if flushes || !state.lines.is_empty() || state.lost > 0 {
+                break flushes;
+            }
+            state = match wait {
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(wait) => {
+                    let waited = self.changed.wait_timeout(state, wait);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        };
+        if flushes {
+            state.flush_at = None;
+        }
         lines.clear();
         std::mem::swap(lines, &mut state.lines);
         state.is_writing = true;
-        std::mem::take(&mut state.lost)
+        Work { lost: std::mem::take(&mut state.lost), flushes }
     }
 
     /// Wait until all is written, but no longer than this.
@@ -115,8 +159,20 @@ pub fn say(text: &str) {
     let _ = LogPipe.write_all(format!("{text}\n").as_bytes());
 }
 
-/// Wait for what is not written yet, but only for a moment: the process ends.
+/// Have the log flushed at that time, if somebody writes it.
+pub(super) fn flush_at(at: Instant) {
+    QUEUE.flush_at(at);
+}
+
+/// Whether this thread is the one who writes.
+pub(super) fn is_this_thread() -> bool {
+    IS_WRITER.get()
+}
+
+/// Say what was left out, and wait for what is not written yet, but only for a moment: the process
+/// ends.
 pub fn finish() {
+    log::logger().flush();
     QUEUE.finish(FINISH_MAX);
 }
 
@@ -136,8 +192,11 @@ impl Writer {
         IS_WRITER.set(true);
         let mut lines = Vec::new();
         loop {
-            let lost = QUEUE.take(&mut lines);
+            let Work { lost, flushes } = QUEUE.take(&mut lines);
             write_all(&lines);
+            if flushes {
+                log::logger().flush();
+            }
             if lost > 0 {
                 log::error!(
                     "{lost} lines of the log are lost: they came faster than they were read"
@@ -193,7 +252,7 @@ mod tests {
         queue.lock().has_writer = true;
         assert!(queue.push(b"two\n") && queue.push(b"three\n"));
         let mut lines = Vec::new();
-        assert_eq!(queue.take(&mut lines), 0);
+        assert_eq!(queue.take(&mut lines), Work { lost: 0, flushes: false });
         assert_eq!(lines, b"two\nthree\n");
     }
 
@@ -207,8 +266,24 @@ mod tests {
         assert!(queue.push(b"told\n"));
         IS_WRITER.set(false);
         let mut lines = Vec::new();
-        assert_eq!(queue.take(&mut lines), 6);
+        assert_eq!(queue.take(&mut lines).lost, 6);
         assert!(lines.ends_with(b"xtold\n"));
+    }
+
+    #[test]
+    fn the_log_is_flushed_in_time_though_nobody_logs() {
+        let queue = Queue::new();
+        queue.flush_at(Instant::now());
+        assert!(queue.lock().flush_at.is_none(), "nobody would do it");
+        queue.lock().has_writer = true;
+        let soon = Instant::now() + Duration::from_millis(20);
+        queue.flush_at(soon + Duration::from_secs(60));
+        queue.flush_at(soon);
+        queue.flush_at(soon + Duration::from_secs(60));
+        assert_eq!(queue.take(&mut Vec::new()), Work { lost: 0, flushes: true });
+        assert!(Instant::now() >= soon);
+        assert!(queue.push(b"line\n"));
+        assert_eq!(queue.take(&mut Vec::new()), Work { lost: 0, flushes: false }, "once");
     }
 
     #[test]
@@ -219,7 +294,7 @@ mod tests {
         assert!(queue.push(b"line\n"));
         queue.finish(Duration::from_millis(20));
         assert!(began.elapsed() >= Duration::from_millis(20));
-        assert_eq!(queue.take(&mut Vec::new()), 0);
+        assert_eq!(queue.take(&mut Vec::new()).lost, 0);
         assert!(queue.lock().is_writing, "taken is not written");
         queue.finish(Duration::from_millis(20));
         assert!(began.elapsed() >= Duration::from_millis(40));

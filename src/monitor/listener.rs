@@ -57,6 +57,17 @@ pub enum MonitorError {
     Start(#[from] io::Error),
 }
 
+impl MonitorError {
+    /// Whether somebody listens there, who may be about to end.
+    pub(super) fn is_in_use(&self) -> bool {
+        match self {
+            Self::Path(error) => error.is_in_use(),
+            Self::Port { error, .. } => error.kind() == io::ErrorKind::AddrInUse,
+            _ => false,
+        }
+    }
+}
+
 /// A socket on which clients come in.
 #[derive(Debug)]
 pub(super) enum Listener {

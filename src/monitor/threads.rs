@@ -13,6 +13,7 @@ use super::listener::{Listener, MonitorError};
 use super::outbox::EventSink;
 use super::server::{Job, Server, Shared, execute};
 use super::{Address, Executor};
+use crate::retry::Retry;
 use crate::socket_path::SocketPath;
 
 /// Monitors at any number of addresses, for any number of clients. Dropping them ends them.
@@ -38,14 +39,15 @@ pub struct OpenMonitors {
 }
 
 impl OpenMonitors {
-    /// Open monitors, all of them or none.
+    /// Open monitors, all of them or none. Where somebody listens already, `retry` says how long to
+    /// wait for his end.
     ///
     /// # Errors
     /// When an address cannot be had, or is not safe.
-    pub fn open(addresses: &[Address]) -> Result<Self, MonitorError> {
+    pub fn open(addresses: &[Address], retry: Retry) -> Result<Self, MonitorError> {
         let mut all = Self::default();
         for address in addresses {
-            let opened = Listener::open(address)?;
+            let opened = retry.attempt(MonitorError::is_in_use, || Listener::open(address))?;
             all.listeners.push(opened.listener);
             all.addresses.push(opened.address);
             all.paths.extend(opened.path);
@@ -83,7 +85,7 @@ impl Monitors {
         addresses: &[Address],
         events: EventSink,
     ) -> Result<Self, MonitorError> {
-        OpenMonitors::open(addresses)?.serve(executor, events)
+        OpenMonitors::open(addresses, Retry::NEVER)?.serve(executor, events)
     }
 
     /// Where the monitors are, with the ports that the host chose.

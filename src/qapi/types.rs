@@ -3398,6 +3398,9 @@ pub struct BlockFaultInfo {
     pub on_error: BlockFaultOnError,
     /// Requests so far.
     pub counts: BlockFaultCounts,
+    /// Requests that an earlier connection, or an earlier daemon, took and did not answer,
+    /// and that this daemon has done again; counted when their ring starts.
+    pub resubmitted: u64,
     /// Whether all of it, with the rules, is on file for the next daemon. False while the
     /// host cannot write what requests did to it (hits, requests held); commands that would
     /// change something fail then. Absent without `--state-dir`.
@@ -3448,6 +3451,7 @@ impl Object for BlockFaultInfo {
         let seed = members.required("seed")?;
         let on_error = members.required("on-error")?;
         let counts = members.required("counts")?;
+        let resubmitted = members.required("resubmitted")?;
         let state_kept = members.optional("state-kept")?;
         let variant = match state {
             BlockFaultState::None => Object::take_from(members).map(BlockFaultInfoVariant::None)?,
@@ -3463,7 +3467,18 @@ impl Object for BlockFaultInfo {
                 Object::take_from(members).map(BlockFaultInfoVariant::Offline)?
             }
         };
-        Ok(Self { id, since, held, engine_state, seed, on_error, counts, state_kept, variant })
+        Ok(Self {
+            id,
+            since,
+            held,
+            engine_state,
+            seed,
+            on_error,
+            counts,
+            resubmitted,
+            state_kept,
+            variant,
+        })
     }
 
     fn add_to(&self, object: &mut Map<String, Value>) {
@@ -3475,6 +3490,7 @@ impl Object for BlockFaultInfo {
         visit::add(object, "seed", &self.seed);
         visit::add(object, "on-error", &self.on_error);
         visit::add(object, "counts", &self.counts);
+        visit::add(object, "resubmitted", &self.resubmitted);
         visit::add_optional(object, "state-kept", self.state_kept.as_ref());
         match &self.variant {
             BlockFaultInfoVariant::None(variant) => variant.add_to(object),

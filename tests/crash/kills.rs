@@ -1,7 +1,10 @@
 //! SIGKILL, SIGTERM and SIGKILL again, at any moment.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use serde_json::json;
+
+use crate::support::daemon::set_state;
 use crate::support::guest::{Guest, spread};
 use crate::support::load::Dice;
 use crate::times;
@@ -44,6 +47,36 @@ fn four_deep_queues_survive_kills_over_io_uring() {
 fn four_deep_queues_survive_kills_over_threads() {
     let guest = Guest::new(0xe021, 4, 128, &["--aio", "threads"]);
     kill_many("E-02 threads", times(30, 1_000), guest);
+}
+
+/// What is done again is told queue by queue, and counted.
+#[test]
+fn what_is_done_again_is_told_for_each_queue_and_counted() {
+    const QUEUES: u16 = 4;
+    const DEPTH: u16 = 10;
+    let mut guest = Guest::new(0xe02a, QUEUES, DEPTH, &[]);
+    set_state(&mut guest.daemon.operator(), "disk0", "hang");
+    guest.load.step();
+    assert_eq!(guest.load.in_flight(), usize::from(QUEUES * DEPTH));
+    wait_held(&guest, QUEUES * DEPTH);
+    guest.daemon.kill();
+    guest.lose_connection();
+    guest.daemon.start_again();
+    guest.come_back();
+    for queue in 0..QUEUES {
+        let words = format!("queue {queue}: {DEPTH} requests of an earlier connection are done");
+        guest.daemon.wait_said(&words, 1);
+    }
+    assert_eq!(guest.conclude(), u64::from(QUEUES * DEPTH));
+}
+
+fn wait_held(guest: &Guest, requests: u16) {
+    let mut operator = guest.daemon.operator();
+    let until = Instant::now() + Duration::from_secs(20);
+    while operator.must("query-block-fault", json!({ "id": "disk0" }))["held"] != requests {
+        assert!(Instant::now() < until, "not all are held");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// E-04: the next kill comes before, in and just after the handshake that recovers from the last.

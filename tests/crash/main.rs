@@ -20,6 +20,7 @@ mod cache;
 mod faults;
 mod kills;
 mod memory;
+mod restart;
 
 /// A short number, or the one that the figures were measured with.
 fn times(short: u32, long: u32) -> u32 {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::OFlags;
 
 use crate::halves;
-use crate::support::daemon::{Daemon, set_state};
+use crate::support::daemon::{Daemon, set_state, told};
 use crate::support::front::{Ask, FLAG_NEED_REPLY, Front, Wire, feature, message};
 
 /// Messages that are refused.
@@ -66,8 +66,9 @@ fn a_log_that_nobody_reads_keeps_no_disk_waiting_and_no_end() {
     drop(unread);
 }
 
-/// Do something for a while. Tells what was said in how many seconds by the time the daemon has ended.
-fn flood(mut daemon: Daemon, mut one: impl FnMut(&Path, usize)) -> (String, usize) {
+/// Do something for a while. Tells how often, in how many seconds, and what was said by the time the
+/// daemon has ended.
+fn flood(mut daemon: Daemon, mut one: impl FnMut(&Path, usize)) -> Flood {
     let (began, mut count) = (Instant::now(), 0);
     let socket = daemon.socket("disk0");
     while began.elapsed() < FLOOD || count < 20 {
@@ -75,14 +76,39 @@ fn flood(mut daemon: Daemon, mut one: impl FnMut(&Path, usize)) -> (String, usiz
         count += 1;
     }
     assert!(daemon.end().success());
-    (daemon.log(), began.elapsed().as_secs() as usize)
+    Flood { said: daemon.log(), count, seconds: began.elapsed().as_secs() as usize }
 }
 
-fn is_bounded(said: &str, what: &str, seconds: usize) {
-    let lines = said.lines().filter(|line| line.contains(what)).count();
-    assert!(lines >= 1, "{what}: the first one is told: {said}");
-    assert!(lines <= seconds + 2, "{what}: {lines} lines in {seconds} s");
-    assert!(said.contains(" more lately)"), "{what}: those left out are told of: {said}");
+/// What came of a flood.
+struct Flood {
+    said: String,
+    count: usize,
+    seconds: usize,
+}
+
+impl Flood {
+    fn is_bounded_and_counted(&self, what: &str) {
+        let Self { said, count, seconds } = self;
+        let (lines, told) = told(said, what);
+        assert!(lines <= seconds + 2, "{what}: {lines} lines in {seconds} s");
+        assert_eq!(told, *count, "{what}: those left out are told of: {said}");
+    }
+}
+
+#[test]
+fn what_was_left_out_is_told_though_nothing_more_is_said() {
+    const COUNT: usize = 200;
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(dir.path(), &["--memory", "1M"]);
+    let front_end = Wire::connect(&daemon.socket("disk0")).unwrap();
+    (0..COUNT).for_each(|_| refused_message(&front_end));
+    let until = Instant::now() + Duration::from_secs(20);
+    while told(&daemon.log(), "of the front end refused").1 < COUNT {
+        assert!(Instant::now() < until, "{}", daemon.log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(told(&daemon.log(), "of the front end refused").1, COUNT);
+    front_end.ask_u64(Ask::GetFeatures).expect("the session goes on");
 }
 
 #[test]
@@ -90,24 +116,24 @@ fn refused_messages_do_not_fill_the_log() {
     let dir = tempfile::tempdir().unwrap();
     let daemon = Daemon::start(dir.path(), &["--memory", "1M"]);
     let front_end = Wire::connect(&daemon.socket("disk0")).unwrap();
-    let (said, seconds) = flood(daemon, |_, _| {
+    let flood = flood(daemon, |_, _| {
         refused_message(&front_end);
         front_end.ask_u64(Ask::GetFeatures).unwrap();
     });
-    is_bounded(&said, "of the front end refused", seconds);
+    flood.is_bounded_and_counted("of the front end refused");
 }
 
 #[test]
 fn front_ends_that_are_dropped_do_not_fill_the_log() {
     let dir = tempfile::tempdir().unwrap();
     let daemon = Daemon::start(dir.path(), &["--memory", "1M"]);
-    let (said, seconds) = flood(daemon, |socket, _| {
+    let flood = flood(daemon, |socket, _| {
         let front_end = Wire::connect(socket).unwrap();
         // No version has all the flags.
         let _ = front_end.send_bytes(&message(1, !FLAG_NEED_REPLY, &[]), &[]);
         assert!(front_end.closes_within(Duration::from_secs(20)));
     });
-    is_bounded(&said, "front end dropped", seconds);
+    flood.is_bounded_and_counted("front end dropped");
 }
 
 #[test]
@@ -116,9 +142,9 @@ fn second_front_ends_do_not_fill_the_log() {
     let daemon = Daemon::start(dir.path(), &["--memory", "1M"]);
     let first = Wire::connect(&daemon.socket("disk0")).unwrap();
     first.ask_u64(Ask::GetFeatures).unwrap();
-    let (said, seconds) = flood(daemon, |socket, _| {
+    let flood = flood(daemon, |socket, _| {
         let second = Wire::connect(socket).unwrap();
         assert!(second.closes_within(Duration::from_secs(20)));
     });
-    is_bounded(&said, "a second front end was refused", seconds);
+    flood.is_bounded_and_counted("a second front end was refused");
 }

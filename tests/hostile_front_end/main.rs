@@ -14,6 +14,7 @@
 //! | number | where |
 //! | --- | --- |
 //! | B-01 | here: `a_message_that_never_arrives_whole_ends_the_session_in_time` |
+//! | B-16 | slots that touch, crossed again and again: `slots` |
 //! | B-17 | `cut_memory`, `cut_payload` |
 //! | B-24 | requests that never end, and those that faults hold: `tests/export/stopping.rs`, `held.rs` |
 //! | B-28 | garbage in the region: `src/export/inflight/tests.rs` |
@@ -43,6 +44,7 @@ mod memory;
 mod messages;
 mod peers;
 mod rings;
+mod slots;
 
 use std::ops::Deref;
 use std::time::{Duration, Instant};

@@ -52,7 +52,7 @@ pub(crate) fn lengths(served: &Stage) {
         let mut bytes = message(Ask::SetMemTable as u32, 0, &[]);
         bytes[8..12].copy_from_slice(&length.to_ne_bytes());
         wire.send_bytes(&bytes, &[]).unwrap();
-        assert!(wire.closes_within(Duration::from_secs(1)), "{length} bytes");
+        assert!(wire.closes_within(Duration::from_secs(20)), "{length} bytes");
         served.wait_disconnected();
     }
     let front = ready(served);
@@ -70,13 +70,13 @@ pub(crate) fn flags(served: &Stage) {
         let mut bytes = message(Ask::GetFeatures as u32, 0, &[]);
         bytes[4..8].copy_from_slice(&(1u32 ^ wrong).to_ne_bytes());
         wire.send_bytes(&bytes, &[]).unwrap();
-        assert!(wire.closes_within(Duration::from_secs(1)), "flags {:#x}", 1 ^ wrong);
+        assert!(wire.closes_within(Duration::from_secs(20)), "flags {:#x}", 1 ^ wrong);
         served.wait_disconnected();
     }
     let wire = silent(served);
     wire.send(Ask::SetOwner as u32, FLAG_REPLY, &[], &[]).unwrap();
     wire.send(Ask::GetFeatures as u32, FLAG_REPLY, &[], &[]).unwrap();
-    assert!(wire.closes_within(Duration::from_secs(1)), "an answer to nothing");
+    assert!(wire.closes_within(Duration::from_secs(20)), "an answer to nothing");
 }
 
 pub(crate) fn unknown_requests(served: &Stage) {
@@ -315,7 +315,7 @@ pub(crate) fn configuration(served: &Stage) {
         let mut body: Vec<u8> = header.iter().flat_map(|word| word.to_ne_bytes()).collect();
         body.resize(12 + bytes.min(4000) as usize, 0);
         front.wire.send(Ask::GetConfig as u32, 0, &body, &[]).unwrap();
-        assert!(front.wire.closes_within(Duration::from_secs(1)), "{bytes} at {offset}");
+        assert!(front.wire.closes_within(Duration::from_secs(20)), "{bytes} at {offset}");
         drop(front);
         served.wait_disconnected();
     }
@@ -381,7 +381,7 @@ pub(crate) fn descriptor_flood(served: &Stage) {
                 break;
             }
         }
-        assert!(wire.closes_within(Duration::from_secs(1)));
+        assert!(wire.closes_within(Duration::from_secs(20)));
         served.wait_disconnected();
     }
     let front = ready(served);

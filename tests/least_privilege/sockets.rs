@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::process::Command;
@@ -90,10 +90,10 @@ fn a_group_gets_the_disks_sockets_and_not_the_monitors() {
 #[test]
 fn browsers_and_port_scans_leave_a_line_a_second() {
     let dir = folder();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let token = token(dir.path());
-    let monitor = format!("tcp:127.0.0.1:{port},token-file={}", token.display());
+    let monitor = format!("tcp:127.0.0.1:0,token-file={}", token.display());
     let daemon = Daemon::start(dir.path(), &["--memory", "1M", "--monitor", &monitor]);
+    let port = daemon.tcp_port();
     let begun = std::time::Instant::now();
     for index in 0..200 {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
@@ -118,9 +118,10 @@ fn browsers_and_port_scans_leave_a_line_a_second() {
 fn blkfault_tells_the_token() {
     let dir = folder();
     let token = token(dir.path());
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let monitor = format!("tcp:127.0.0.1:{port},token-file={}", token.display());
-    let _daemon = Daemon::start(dir.path(), &["--memory", "1M", "--monitor", &monitor]);
+    let with_token = |port| format!("tcp:127.0.0.1:{port},token-file={}", token.display());
+    let daemon = Daemon::start(dir.path(), &["--memory", "1M", "--monitor", &with_token(0)]);
+    let port = daemon.tcp_port();
+    let monitor = with_token(port);
     let blkfault = |address: &str, more: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_blkfault"));
         command.args(["--monitor", address]).args(more).args(["state", "disk0"]).output().unwrap()

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::lifecycle::{CHECK_KEEPSAKE, MAKE_KEEPSAKE, WRITE_ON, plug, unplug};
-use crate::support::daemon::{Daemon, counter, set_state};
+use crate::support::daemon::{Daemon, counter, resubmitted, set_state};
 use crate::support::operator::Operator;
 use crate::support::vm::{Image, Machine, Vm, reconnect};
 use crate::verified::{GuestLoad, end_right};
@@ -32,6 +32,8 @@ struct Mortal {
     next: Option<Instant>,
     since: Instant,
     outages: Vec<Duration>,
+    /// Requests that were done again in the lives before this one.
+    resubmitted_before: u64,
     _directory: tempfile::TempDir,
 }
 
@@ -43,11 +45,24 @@ impl Mortal {
         let options = ["--blk-file", image.to_str().expect("a UTF-8 path"), "--num-queues", "2"];
         let daemon = Daemon::start(directory.path(), &options);
         let operator = daemon.operator();
-        let (since, outages) = (Instant::now(), Vec::new());
-        let mut mortal =
-            Self { daemon, operator, kills: 0, next: None, since, outages, _directory: directory };
+        let mut mortal = Self {
+            daemon,
+            operator,
+            kills: 0,
+            next: None,
+            since: Instant::now(),
+            outages: Vec::new(),
+            resubmitted_before: 0,
+            _directory: directory,
+        };
         mortal.slow_down();
         mortal
+    }
+
+    /// Its life ends.
+    fn kill(&mut self) {
+        self.resubmitted_before = self.resubmitted();
+        self.daemon.kill();
     }
 
     /// Its next life begins.
@@ -78,7 +93,7 @@ impl Mortal {
             return self.look();
         };
         if next <= Instant::now() {
-            self.daemon.kill();
+            self.kill();
             self.start_again();
             self.kills += 1;
             self.next = None;
@@ -97,15 +112,8 @@ impl Mortal {
     }
 
     /// How many requests were done again, in all lives.
-    fn resubmitted(&self) -> u64 {
-        let log = self.daemon.log();
-        let lines = log.lines().filter(|line| line.ends_with("are done again"));
-        let count = |line: &str| {
-            let words: Vec<&str> = line.split(' ').collect();
-            let at = words.iter().position(|word| *word == "requests")?;
-            words[at - 1].parse::<u64>().ok()
-        };
-        lines.filter_map(count).sum()
+    fn resubmitted(&mut self) -> u64 {
+        self.resubmitted_before + resubmitted(&mut self.operator, "disk0")
     }
 }
 
@@ -167,7 +175,7 @@ fn a_guest_at_work_does_not_notice_that_its_daemons_are_killed() {
 
     let all = end_right(&mut vm, &loads);
     let rounds = check_file_system(&mut vm, file_system);
-    let resubmitted: u64 = disks.iter().map(Mortal::resubmitted).sum();
+    let resubmitted: u64 = disks.iter_mut().map(Mortal::resubmitted).sum();
     let kills: u32 = disks.iter().map(|disk| disk.kills).sum();
     let outages = disks.iter_mut().flat_map(|disk| std::mem::take(&mut disk.outages)).collect();
     eprintln!(
@@ -197,7 +205,7 @@ fn reboots_plugging_and_a_killed_qemu_between_two_lives_of_the_daemon() {
     for resets_first in [false, true] {
         vm.must(WRITE_ON);
         wait_for_writes(&mut disk.operator, "disk0", 50);
-        disk.daemon.kill();
+        disk.kill();
         if resets_first {
             vm.qemu.must("system_reset", json!({}));
         }
@@ -219,7 +227,7 @@ fn reboots_plugging_and_a_killed_qemu_between_two_lives_of_the_daemon() {
         done >/dev/null 2>&1",
     );
     wait_until("the guest reads", || disk.answered() >= ANSWERED_MIN);
-    disk.daemon.kill();
+    disk.kill();
     disk.start_again();
     wait_until("QEMU has connected again", || disk.answered() >= ANSWERED_MIN);
     unplug(&mut vm);
@@ -237,7 +245,7 @@ fn reboots_plugging_and_a_killed_qemu_between_two_lives_of_the_daemon() {
         held.as_array().is_some_and(|held| !held.is_empty())
     });
     vm.kill();
-    disk.daemon.kill();
+    disk.kill();
     disk.start_again();
     let mut vm = machine.boot(&image);
     plug(&mut vm, &disk.daemon);

@@ -78,6 +78,15 @@ impl Daemon {
         self.directory.join("monitor")
     }
 
+    /// The port of its monitor on TCP, which the host has chosen. No test takes another's so.
+    pub fn tcp_port(&self) -> u16 {
+        let ready = read(&self.directory.join("daemon.out"));
+        let (_, address) = ready.split_once("monitor tcp:").expect("a monitor on TCP");
+        let address = address.split([',', '\n']).next().unwrap_or_default();
+        let port = address.rsplit_once(':').and_then(|(_, port)| port.trim().parse().ok());
+        port.unwrap_or_else(|| panic!("no port in {ready}"))
+    }
+
     /// What the daemon has said on stderr so far, in all its lives.
     pub fn log(&self) -> String {
         read(&self.directory.join("daemon.log"))
@@ -254,4 +263,20 @@ pub fn counter(operator: &mut Operator, id: &str, name: &str) -> u64 {
     let disk = disks.iter().find(|disk| disk["device"] == id);
     let value: &Value = &disk.unwrap_or_else(|| panic!("no {id} in {all}"))["stats"][name];
     value.as_u64().unwrap_or_else(|| panic!("{name} is {value}"))
+}
+
+/// Requests of earlier connections and lives that the daemon has done again in this life.
+pub fn resubmitted(operator: &mut Operator, id: &str) -> u64 {
+    let told = operator.must("query-block-fault", json!({ "id": id }));
+    told["resubmitted"].as_u64().unwrap_or_else(|| panic!("no count in {told}"))
+}
+
+/// How many lines of a log say something, and how often that was to be said, those left out included.
+pub fn told(log: &str, words: &str) -> (usize, usize) {
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains(words)).collect();
+    let more = |line: &&str| {
+        let (_, more) = line.strip_suffix(" more lately)")?.rsplit_once('(')?;
+        more.parse::<usize>().ok()
+    };
+    (lines.len(), lines.len() + lines.iter().filter_map(more).sum::<usize>())
 }

@@ -1,18 +1,19 @@
 //! A guest under load whose back end comes and goes.
 //!
 //! Knows: a daemon over a raw image, a verified load, and how a front end takes up its work again.
-//! Must not know: what happens to the daemon. Invariant: guest memory, rings and the region of
-//! requests in flight outlive every connection.
+//! Must not know: what happens to the daemon. Invariants: guest memory, rings and the region of
+//! requests in flight outlive every connection; what was done again is counted as each daemon says.
 
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each test binary uses a part")]
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::daemon::Daemon;
+use super::daemon::{Daemon, resubmitted};
 use super::front::{Front, Inflight, Memory, Refusal};
 use super::load::{Load, ready};
 
@@ -32,6 +33,8 @@ pub struct Guest {
     memory: Memory,
     features: u64,
     region: Option<Inflight>,
+    /// Requests done again, by the process of each life that has said so.
+    resubmitted: HashMap<u32, u64>,
     _directory: TempDir,
 }
 
@@ -55,6 +58,7 @@ impl Guest {
             features: front.accepted,
             front: Some(front),
             region: Some(region),
+            resubmitted: HashMap::new(),
             daemon,
             _directory: directory,
         }
@@ -106,7 +110,16 @@ impl Guest {
             self.load.check_hung();
             std::thread::yield_now();
         }
-        accepted.elapsed()
+        let waited = accepted.elapsed();
+        self.count_resubmitted();
+        waited
+    }
+
+    /// Ask the daemon what it has done again so far: all that this connection began with, since
+    /// starting a ring counts it.
+    fn count_resubmitted(&mut self) {
+        let count = resubmitted(&mut self.daemon.operator(), "disk0");
+        self.resubmitted.insert(self.daemon.id(), count);
     }
 
     /// Stop every ring under load and start it where it stopped, as QEMU's `stop` and `cont` do.
@@ -118,21 +131,13 @@ impl Guest {
         }
     }
 
-    /// Stop, look at everything, and tell how many requests were done again in all lives.
+    /// Stop, look at everything, and tell how many requests were done again in all lives of which
+    /// somebody saw the end of a handshake.
     pub fn conclude(mut self) -> u64 {
         self.load.verify_all();
-        resubmitted(&self.daemon.log())
+        self.count_resubmitted();
+        self.resubmitted.values().sum()
     }
-}
-
-/// What the log says about requests that were done again.
-fn resubmitted(log: &str) -> u64 {
-    let count = |line: &str| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let at = words.iter().position(|word| *word == "requests")?;
-        words.get(at.checked_sub(1)?)?.parse::<u64>().ok()
-    };
-    log.lines().filter(|line| line.ends_with("are done again")).filter_map(count).sum()
 }
 
 /// The middle, the 99th percentile and the most of some times.

@@ -31,6 +31,7 @@ pub(super) fn info(id: &str, point: &FaultPoint, stats: &Stats) -> BlockFaultInf
         seed,
         on_error: render_on_error(on_error),
         counts: count(counts, stats),
+        resubmitted: stats.resubmitted(),
         state_kept: is_kept,
         variant: state::render(&state),
     }
