@@ -237,6 +237,8 @@ impl FaultPoint {
             core.registry.release(release);
         }
         shared.keep_freed(&mut core);
+        // Those whose channel is gone. Nothing is written down: whoever reads of the change does the same.
+        core.standings.release(&applied.released, now_ns);
         let is_offline = *core.engine.state() == DiskState::Offline;
         shared.line.set_down(is_offline);
         shared.generation.fetch_add(1, Ordering::SeqCst);

@@ -109,8 +109,9 @@ impl Snapshot {
                 self.pass_until(now_ns);
                 // What was changed then can be changed now, and what was refused is refused: the
                 // engine is the same.
-                if self.engine.configure(changes, now_ns).is_ok() {
+                if let Ok(applied) = self.engine.configure(changes, now_ns) {
                     self.entered_ns = entered_ns.unwrap_or(self.entered_ns);
+                    self.standings.release(&applied.released, now_ns);
                 }
             }
             Record::OnError { policy } => self.on_error = policy,

@@ -3,7 +3,8 @@
 //! Knows: what was last decided about each request that the engine was asked about, by queue and
 //! ordinal. Must not know: files, or when a request is taken up. Invariants: a request that is taken
 //! up gets what was decided for it and is not counted again; what was answered is forgotten by the
-//! channel that answered it, or with its queue.
+//! channel that answered it, or with its queue; a change of the configuration lets go whom it is to let
+//! go, also while no channel has them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::link::Go;
 use crate::errno::Errno;
 use crate::fault::Io;
-use crate::fault::engine::{Decision, Passage, Verdict, Waits};
+use crate::fault::engine::{Cause, Decision, Passage, Release, Verdict, Waits};
 
 /// The most requests that are remembered: as many as 64 queues of the largest size have in flight.
 /// Those that were decided last are kept.
@@ -59,6 +60,35 @@ impl Standing {
                 Verdict::Hold { at_most, then, cause }
             }
             verdict => verdict,
+        }
+    }
+
+    /// What a change of the configuration does to its wait, if anything.
+    fn released_by(&self, release: &Release, now_ns: u64) -> Option<LetGo> {
+        if self.go.is_some() {
+            return None;
+        }
+        let is_its = |cause: &Cause| match (release, cause) {
+            (Release::State, Cause::State(_)) => true,
+            (Release::Rule(name), Cause::Rule(cause)) => name == cause,
+            _ => false,
+        };
+        match (self.verdict_at(now_ns), release) {
+            (Verdict::Hold { then, cause, .. }, _) if is_its(&cause) => {
+                Some(LetGo::Goes(then.into()))
+            }
+            (Verdict::Break { cause, .. }, _) if is_its(&cause) => Some(LetGo::Goes(Go::On)),
+            (Verdict::Break { tags, cause: Cause::Breakpoint, .. }, Release::Tag(tag)) => {
+                tags.contains(tag).then(|| match tags.len() {
+                    1 => LetGo::Goes(Go::On),
+                    _ => LetGo::LessTag(tag.clone(), None),
+                })
+            }
+            (Verdict::Delay { waits, then }, _) if waits.any(is_its) => {
+                let left = waits.without(waits.duration(), is_its);
+                Some(if left.is_empty() { LetGo::Goes(then.into()) } else { LetGo::Waits(left) })
+            }
+            _ => None,
         }
     }
 
@@ -133,6 +163,17 @@ impl Standings {
     pub(super) fn let_go(&mut self, (queue, ordinal): (u16, u64), how: &LetGo, now_ns: u64) {
         if let Some(standing) = self.0.get_mut(&(queue, ordinal)) {
             standing.let_go(how, now_ns);
+        }
+    }
+
+    /// Let go whom a change of the configuration is to let go, but for those that are let go already.
+    pub(super) fn release(&mut self, releases: &[Release], now_ns: u64) {
+        for release in releases {
+            for standing in self.0.values_mut() {
+                if let Some(how) = standing.released_by(release, now_ns) {
+                    standing.let_go(&how, now_ns);
+                }
+            }
         }
     }
 

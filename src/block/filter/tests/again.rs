@@ -2,9 +2,13 @@
 
 use super::rig::{Lane, Rig};
 use super::{OK, writes};
-use crate::block::{Op, Resume, Ticket, Which};
+use crate::block::{Op, Record, Resume, Ticket, Which};
 use crate::errno::Errno;
-use crate::fault::rule::{Effect, Point};
+use crate::fault::IoTypes;
+use crate::fault::engine::{Change, Place};
+use crate::fault::manual::DiskState;
+use crate::fault::rule::{Effect, Point, Rule, RuleName};
+use crate::fault::slow::Distribution;
 
 /// A queue whose requests are known to the next worker, which is going to submit these.
 fn lane(rig: &Rig, ordinals: &[u64]) -> Lane {
@@ -62,6 +66,47 @@ fn who_was_let_go_and_never_heard_of_it_is_not_held_again() {
             again(&mut second, 5);
             assert_eq!(second.ended(), [(5, result)], "{point:?} {action:?}: {:?}", rig.held());
             assert!(rig.held().is_empty());
+        }
+    }
+}
+
+/// What holds or delays writes, and what lets them go.
+fn waits_and_their_ends() -> Vec<(Change, Change)> {
+    let rule = |effect| {
+        let rule = Rule::new(RuleName::new("r").unwrap(), writes(), effect, false).unwrap();
+        Change::AddRule { rule: Box::new(rule), place: Place::Last }
+    };
+    let delay = Distribution::Fixed { delay_ns: 3_600_000_000_000 };
+    let without_rule = || Change::RemoveRule(RuleName::new("r").unwrap());
+    let hang = DiskState::Hang { iotypes: IoTypes::ALL, on_release: None };
+    vec![
+        (Change::SetState(hang), Change::SetState(DiskState::None)),
+        (rule(Effect::Hang { at_most_ns: None, then: None }), without_rule()),
+        (rule(Effect::Delay { delay, then: None }), without_rule()),
+        (rule(Effect::Break { tag: "A".into(), point: Point::Received }), without_rule()),
+    ]
+}
+
+#[test]
+fn what_ends_while_nobody_is_connected_holds_nobody_again() {
+    for (begins, ends) in waits_and_their_ends() {
+        let rig = Rig::new();
+        rig.point.configure(vec![begins]).unwrap();
+        let mut first = lane(&rig, &[]);
+        first.write(5, 0, 1);
+        assert!(first.ended().is_empty());
+        first.channel.keep_held();
+        drop(first);
+        let before = rig.point.snapshot();
+        rig.point.configure(vec![ends.clone()]).unwrap();
+        // The next process, which reads of it, does the same.
+        let (now_ns, entered_ns) = (rig.point.now_ns(), None);
+        let mut read = before;
+        read.meet(Record::Configured { now_ns, entered_ns, changes: vec![ends] });
+        for rig in [Rig::over(read), rig] {
+            let mut second = lane(&rig, &[5]);
+            again(&mut second, 5);
+            assert_eq!(second.ended(), [(5, OK)], "{:?}", rig.held());
         }
     }
 }

@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::block::immediate::{ImmediateChannel, Served, Store};
 use crate::block::{
     Channel, Completion, FaultFilter, FaultPoint, Geometry, Node, Op, OpKind, OwnedMemory, Resume,
-    Ticket, Which,
+    Snapshot, Ticket, Which,
 };
 use crate::errno::Errno;
 use crate::fault::IoTypes;
@@ -73,7 +73,16 @@ pub(super) struct Rig {
 
 impl Rig {
     pub(super) fn new() -> Self {
-        let (point, slate) = (Arc::new(FaultPoint::new(7)), Arc::new(Slate::default()));
+        Self::with(FaultPoint::new(7))
+    }
+
+    /// A disk whose faults are as in another process.
+    pub(super) fn over(snapshot: Snapshot) -> Self {
+        Self::with(FaultPoint::from_snapshot(snapshot))
+    }
+
+    fn with(point: FaultPoint) -> Self {
+        let (point, slate) = (Arc::new(point), Arc::new(Slate::default()));
         let filter = FaultFilter::new(Arc::new(SlateNode(slate.clone())), point.clone());
         Self { point, slate, filter }
     }
