@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use super::ending::Ending;
 use super::late::Late;
 use super::polling::PollShare;
 use super::stats::Stats;
@@ -145,6 +146,8 @@ pub struct Disk {
     connected: AtomicBool,
     /// Workers of earlier sessions, or of rings that were stopped, that are still at the image.
     pub(super) late: Late,
+    /// How far the end of the service has come.
+    pub(super) ending: Ending,
 }
 
 impl Disk {
@@ -161,6 +164,7 @@ impl Disk {
             taken: Taken::default(),
             connected: AtomicBool::new(false),
             late: Late::default(),
+            ending: Ending::default(),
         }
     }
 

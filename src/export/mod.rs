@@ -16,6 +16,7 @@ mod control;
 mod dirty;
 mod disk;
 mod door;
+mod ending;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod handoff;
@@ -35,6 +36,7 @@ mod session;
 mod stats;
 mod touch;
 mod vring;
+mod waiting;
 mod wire;
 mod worker;
 

@@ -53,7 +53,6 @@ pub struct Export {
 #[derive(Debug)]
 struct Control {
     wake: EventFd,
-    stop: AtomicBool,
     resized: AtomicBool,
 }
 
@@ -65,7 +64,6 @@ impl Export {
     pub fn start(disk: Arc<Disk>, door: Door) -> io::Result<Self> {
         let control = Arc::new(Control {
             wake: EventFd::new(EFD_NONBLOCK)?,
-            stop: AtomicBool::new(false),
             resized: AtomicBool::new(false),
         });
         let line = disk.node().line().unwrap_or_default();
@@ -114,7 +112,7 @@ impl Export {
     }
 
     fn end(&mut self) {
-        self.control.stop.store(true, Ordering::SeqCst);
+        self.disk.ending.ask();
         let _ = self.control.wake.write(1);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -163,7 +161,7 @@ impl Server {
             let ready = self.wait();
             if ready.control {
                 let _ = self.control.wake.read();
-                if self.control.stop.load(Ordering::SeqCst) {
+                if self.disk.ending.asked().is_some() {
                     break;
                 }
                 self.cut();
