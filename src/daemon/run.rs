@@ -18,7 +18,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::{Daemon, StateDir, descriptors};
-use crate::export::Inherited;
+use crate::export::{self, Inherited};
 use crate::guard::{Group, GroupError, GuardError, GuardPlan};
 use crate::logging::{self, Writer};
 use crate::monitor::{EventSink, MonitorError, Monitors, OpenMonitors};
@@ -116,6 +116,7 @@ fn serve(
     plan.disks.iter().try_for_each(|disk| open_store(&daemon, disk))?;
     let monitors = OpenMonitors::open(&plan.monitors)?;
     let mut pidfile = plan.pidfile.as_deref().map(Pidfile::lock).transpose()?;
+    export::open_beforehand();
     plan.guard.engage()?;
     plan.disks.iter().try_for_each(|disk| show(&daemon, disk))?;
     daemon.set_ready();

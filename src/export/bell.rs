@@ -16,7 +16,7 @@ use rustix::io::{ReadWriteFlags, preadv2};
 use vhost::vhost_user::{Error, Result};
 
 /// What the kernel calls a descriptor of an eventfd.
-const EVENTFD: &str = "anon_inode:[eventfd]";
+pub(super) const EVENTFD: &str = "anon_inode:[eventfd]";
 
 /// Refuse what is no eventfd.
 ///
@@ -43,7 +43,7 @@ fn is_eventfd(fd: BorrowedFd<'_>) -> bool {
 }
 
 /// Whether names can be asked for here: without /proc nothing can be refused.
-fn can_tell() -> bool {
+pub(super) fn can_tell() -> bool {
     static CAN_TELL: OnceLock<bool> = OnceLock::new();
     *CAN_TELL.get_or_init(|| {
         let ours = rustix::event::eventfd(0, EventfdFlags::CLOEXEC);

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::ending::Ending;
 use super::late::Late;
+use super::passed::Closers;
 use super::polling::PollShare;
 use super::stats::Stats;
 use crate::block::{Geometry, Node};
@@ -148,6 +149,8 @@ pub struct Disk {
     pub(super) late: Late,
     /// How far the end of the service has come.
     pub(super) ending: Ending,
+    /// Of what front ends passed.
+    pub(super) closers: Arc<Closers>,
 }
 
 impl Disk {
@@ -165,6 +168,7 @@ impl Disk {
             connected: AtomicBool::new(false),
             late: Late::default(),
             ending: Ending::default(),
+            closers: Arc::default(),
         }
     }
 

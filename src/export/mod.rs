@@ -25,6 +25,7 @@ mod inflight;
 mod late;
 mod mapping;
 mod memory;
+mod passed;
 mod patience;
 mod polling;
 mod redo;
@@ -45,6 +46,7 @@ pub use disk::{
     SERIAL_BYTES, Serial,
 };
 pub use door::{DoorError, Inherited};
+pub use passed::open_beforehand;
 pub use polling::PollShare;
 pub use serve::{Door, Export};
 pub use stats::{Stats, TypeStats};

@@ -23,6 +23,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::connection::{Connection, Served};
 use super::disk::Disk;
+use super::passed::open_beforehand;
 use crate::block::Line;
 use crate::logging::this_thread_serves;
 
@@ -62,6 +63,7 @@ impl Export {
     /// # Errors
     /// When the host has no descriptor or thread left.
     pub fn start(disk: Arc<Disk>, door: Door) -> io::Result<Self> {
+        open_beforehand();
         let control = Arc::new(Control {
             wake: EventFd::new(EFD_NONBLOCK)?,
             resized: AtomicBool::new(false),
@@ -246,6 +248,14 @@ impl Server {
     fn admit(&mut self, stream: UnixStream) {
         if self.line.is_down() {
             log::info!("disk {}: offline: a front end was refused", self.disk.options.id);
+            return;
+        }
+        if self.disk.closers.are_stuck() {
+            log::error!(
+                "disk {}: a front end was refused: descriptors that others passed cannot be closed, \
+                 because what is behind them does not answer",
+                self.disk.options.id
+            );
             return;
         }
         if let Err(error) = self.connect(stream) {

@@ -18,6 +18,7 @@
 //! | D-12 | discard and zeroing are not supported, or fail midway | [`sweep`], `space.rs` of `tests/block` |
 //! | D-13 | limits of the process and of the user | [`limits`], `EDQUOT` and `EFBIG` in a long [`sweep`] |
 //! | D-14 | direct I/O that is not aligned | `conformance.rs` and `opening.rs` of `tests/block`, [`sweep`] in blocks of 4096 |
+//! | B-12 | a front end passes files of a file system that does not answer | [`strangers`] |
 //! | E-07 | a killed daemon's writes, or reads, arrive late | [`late_writes`], [`late_reads`] |
 //!
 //! `BLKFAULT_LONG=1` makes the runs as long as when the figures were taken. All that fails calls on
@@ -45,6 +46,7 @@ mod changes;
 mod late_reads;
 mod late_writes;
 mod limits;
+mod strangers;
 mod sweep;
 mod workload;
 
