@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::events::Events;
 use super::fault::report::parse_on_error;
 use super::identity::Place;
+use super::leaving::Rest;
 use super::limits::LOGICAL_BLOCK_BYTES;
 use super::nodes::{Blkdebug, NodeEntry, Store};
 use super::state_dir::{Remembered, StateDir};
@@ -43,7 +44,7 @@ pub(super) struct DiskEntry {
     path: Option<SocketPath>,
     export: Export,
     /// Goes after the export, when nothing is done for the disk any more.
-    _served: Option<Served>,
+    served: Option<Served>,
 }
 
 impl DiskEntry {
@@ -89,9 +90,13 @@ impl DiskEntry {
     }
 
     /// Stop serving: the front end is disconnected, its requests at the image are awaited.
-    pub(super) fn stop(self) {
+    ///
+    /// # Errors
+    /// What is left where the service does not end.
+    pub(super) fn stop(self) -> Result<(), Rest> {
+        let info = self.info();
         drop(self.path);
-        self.export.stop();
+        self.export.stop().map_err(|thread| Rest { info, served: self.served, thread })
     }
 }
 
@@ -230,7 +235,7 @@ pub(super) fn start(
         point,
         path,
         export,
-        _served: served,
+        served,
     })
 }
 

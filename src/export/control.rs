@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -111,10 +111,25 @@ impl Worker {
             // Dropping the channel waits for the image, which nobody else has to do.
             serving.end();
         })?;
-        match ready.recv() {
-            Ok(Ok(())) => Ok(worker(Some(thread))),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(io::Error::other("the worker ended while it started")),
+        let worker = worker(Some(thread));
+        let heard = Waiting::for_change(&worker.disk.ending, &|| {}).wait(|until| {
+            let left = until.saturating_duration_since(Instant::now());
+            match ready.recv_timeout(left) {
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => {
+                    Some(Err(io::Error::other("the worker ended while it started")))
+                }
+                Ok(started) => Some(started),
+            }
+        });
+        match heard {
+            Some(Ok(())) => Ok(worker),
+            Some(Err(error)) => Err(error),
+            None => {
+                worker.end(End::Abandon, Patience::to_abandon(Instant::now()));
+                worker.disk.late.add(worker.presence.clone());
+                Err(worker.is_deaf())
+            }
         }
     }
 

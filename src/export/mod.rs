@@ -48,5 +48,5 @@ pub use disk::{
 pub use door::{DoorError, Inherited};
 pub use passed::open_beforehand;
 pub use polling::PollShare;
-pub use serve::{Door, Export};
+pub use serve::{Door, Export, LeftBehind};
 pub use stats::{Stats, TypeStats};

@@ -29,6 +29,10 @@ use crate::logging::this_thread_serves;
 
 /// How long to let the host recover after it could not give a descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long the end of a service may take: a second, on a machine that has nothing else to do.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long until another look whether it has come.
+const END_LOOK_EVERY: Duration = Duration::from_millis(1);
 /// How long a front end may take to go once the next one is there.
 const GOING: Duration = Duration::from_millis(200);
 /// As many as a backlog has: front ends that are refused before the one that is served has its turn.
@@ -109,22 +113,56 @@ impl Export {
     }
 
     /// End the service: the front end is disconnected, its requests at the image are awaited.
-    pub fn stop(mut self) {
-        self.end();
+    ///
+    /// # Errors
+    /// The thread that serves front ends does not end. Guests are served no more, but the image may
+    /// still be used.
+    pub fn stop(mut self) -> Result<(), LeftBehind> {
+        self.end()
     }
 
-    fn end(&mut self) {
+    fn end(&mut self) -> Result<(), LeftBehind> {
+        let Some(thread) = self.thread.take() else {
+            return Ok(());
+        };
         self.disk.ending.ask();
         let _ = self.control.wake.write(1);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        let until = Instant::now() + END_TIMEOUT;
+        while !thread.is_finished() {
+            if until <= Instant::now() {
+                self.disk.ending.leave_behind();
+                log::error!(
+                    "disk {}: the thread that serves front ends does not end: it is left behind",
+                    self.disk.options.id
+                );
+                return Err(LeftBehind(thread));
+            }
+            std::thread::sleep(END_LOOK_EVERY);
         }
+        let _ = thread.join();
+        Ok(())
+    }
+}
+
+/// A serving thread that does not end.
+#[derive(Debug)]
+pub struct LeftBehind(JoinHandle<()>);
+
+impl LeftBehind {
+    #[cfg(test)]
+    pub(crate) fn new(thread: JoinHandle<()>) -> Self {
+        Self(thread)
+    }
+
+    /// Wait for it, as long as that may take.
+    pub fn wait(self) {
+        let _ = self.0.join();
     }
 }
 
 impl Drop for Export {
     fn drop(&mut self) {
-        self.end();
+        let _ = self.end();
     }
 }
 

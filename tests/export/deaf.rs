@@ -15,22 +15,22 @@ use crate::support::nodes::MemoryNode;
 
 /// Whether callers are kept, and how many are.
 #[derive(Debug, Default)]
-struct Gate {
+pub(crate) struct Gate {
     state: Mutex<(bool, usize)>,
     opened: Condvar,
 }
 
 impl Gate {
-    fn set_shut(&self, shut: bool) {
+    pub(crate) fn set_shut(&self, shut: bool) {
         self.state.lock().unwrap().0 = shut;
         self.opened.notify_all();
     }
 
-    fn kept(&self) -> usize {
+    pub(crate) fn kept(&self) -> usize {
         self.state.lock().unwrap().1
     }
 
-    fn pass(&self) {
+    pub(crate) fn pass(&self) {
         let mut state = self.state.lock().unwrap();
         state.1 += 1;
         let mut state = self.opened.wait_while(state, |state| state.0).unwrap();
@@ -167,7 +167,7 @@ fn the_end_of_the_service_does_not_wait_for_a_change_that_nobody_hears_of() {
     }
     std::thread::sleep(Duration::from_millis(200));
     let began = Instant::now();
-    served.export.stop();
+    served.export.stop().unwrap();
     assert!(began.elapsed() < Duration::from_secs(5), "it took {:?}", began.elapsed());
     gate.set_shut(false);
 }

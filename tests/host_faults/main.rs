@@ -35,11 +35,14 @@ mod driver;
 mod host;
 #[path = "../support"]
 mod support {
+    pub mod backend;
     pub mod daemon;
     pub mod front;
     pub mod fuse;
     pub mod load;
+    pub mod nodes;
     pub mod operator;
+    pub mod process;
 }
 
 mod changes;

@@ -51,6 +51,6 @@ fn the_end_waits_for_all_rings_that_wait_to_call_together() {
     let served = Served::over(MemoryNode::new(DISK_BYTES), options(RINGS));
     let (_front, _queues) = front_that_takes_no_calls(&served);
     let began = Instant::now();
-    served.export.stop();
+    served.export.stop().unwrap();
     assert!(began.elapsed() < SOON, "it took {:?}", began.elapsed());
 }
