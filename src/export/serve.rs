@@ -3,7 +3,8 @@
 //! Knows: the listening socket, the connection being served, and whether faults leave the
 //! [`Line`] to front ends up. Must not know: what messages mean. Invariant: at most one front end at
 //! a time, none while the line is down; whatever a front end does, the next may connect after it,
-//! and nothing of it is left behind.
+//! and nothing of it is left behind, unless too much of what was [`passed`](super::passed) cannot be
+//! closed; the owner, who asks for the end, does not wait for this thread for ever.
 //!
 //! That the one before has gone is not always known when the next connects: what it sent last may
 //! not have been read, and a child that it forked has a copy of its socket until that child
