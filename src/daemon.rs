@@ -11,6 +11,7 @@ mod events;
 mod fault;
 mod identity;
 mod journal;
+mod leaving;
 pub mod limits;
 mod nodes;
 mod report;
@@ -28,6 +29,7 @@ use serde_json::{Map, Value};
 use self::disks::Disks;
 use self::events::Events;
 use self::identity::Place;
+use self::leaving::Leaving;
 use self::nodes::Nodes;
 pub use self::state_dir::StateDir;
 #[cfg(feature = "fuzzing")]
@@ -38,8 +40,7 @@ use crate::monitor::{EventSink, Executor, Reply};
 use crate::qapi::types::{
     BlockDeviceInfo, BlockExportDelArguments, BlockExportDeletedData, BlockExportInfo,
     BlockExportOptions, BlockExportRemoveMode, BlockInfo, BlockResizeArguments, BlockStats,
-    BlockdevOptions, Command, CommandInfo, CommandSpec, Event, ShutdownCause, VersionInfo,
-    VersionTriple,
+    BlockdevOptions, Command, CommandSpec, Event, ShutdownCause,
 };
 use crate::qapi::visit::Visit;
 use crate::qapi::{QmpError, introspect};
@@ -62,6 +63,7 @@ pub struct Daemon {
     /// Where the faults of disks are kept for the next process.
     state_dir: Option<StateDir>,
     place: Place,
+    leaving: Leaving,
 }
 
 /// What exists now.
@@ -167,6 +169,7 @@ impl Daemon {
             at_start: Retry::at_start(),
             state_dir: None,
             place: Place::look(),
+            leaving: Leaving::default(),
         }
     }
 
@@ -223,8 +226,8 @@ impl Daemon {
         match command {
             // The session answers it before it gets here.
             Command::QmpCapabilities(_) => done(Ok(())),
-            Command::QueryVersion => told(Ok(version())),
-            Command::QueryCommands => told(Ok(commands())),
+            Command::QueryVersion => told(Ok(report::version())),
+            Command::QueryCommands => told(Ok(report::commands())),
             Command::QueryQmpSchema => Ok(Answer::Now(introspect::schema())),
             // Whoever replies ends the daemon afterwards.
             Command::Quit => {
@@ -382,13 +385,15 @@ impl Daemon {
     }
 
     fn exports(&self) -> Vec<BlockExportInfo> {
-        self.registry().disks.iter().map(disks::DiskEntry::info).collect()
+        let there: Vec<_> = self.registry().disks.iter().map(disks::DiskEntry::info).collect();
+        [there, self.leaving.infos()].concat()
     }
 
     fn block_export_add(&self, options: &BlockExportOptions) -> Outcome {
         let node = {
             let registry = self.registry();
             registry.disks.check_id(&options.id)?;
+            self.leaving.check_id(&options.id)?;
             registry.nodes.get(&options.node_name)?.clone()
         };
         let state_dir = self.state_dir.as_ref();
@@ -419,14 +424,16 @@ impl Daemon {
 
     fn end_disk(&self, disk: disks::DiskEntry) {
         let id = disk.id.clone();
-        disk.stop();
-        self.events.emit(&Event::BlockExportDeleted(BlockExportDeletedData { id }));
+        match disk.stop() {
+            Ok(()) => self.events.emit(&Event::BlockExportDeleted(BlockExportDeletedData { id })),
+            Err(rest) => self.leaving.add(rest, &self.events),
+        }
     }
 }
 
 impl Executor for Daemon {
     fn version(&self) -> Value {
-        version().to_value()
+        report::version().to_value()
     }
 
     fn lookup(&self, name: &str) -> Option<CommandSpec> {
@@ -476,20 +483,4 @@ fn done(outcome: Outcome) -> Outcome<Answer> {
 
 fn told<T: Visit>(outcome: Outcome<T>) -> Outcome<Answer> {
     outcome.map(|answer| Answer::Now(answer.to_value()))
-}
-
-fn version() -> VersionInfo {
-    let number = |text: &str| text.parse().unwrap_or(0);
-    VersionInfo {
-        qemu: VersionTriple {
-            major: number(env!("CARGO_PKG_VERSION_MAJOR")),
-            minor: number(env!("CARGO_PKG_VERSION_MINOR")),
-            micro: number(env!("CARGO_PKG_VERSION_PATCH")),
-        },
-        package: concat!("blkfaultd ", env!("CARGO_PKG_VERSION")).to_owned(),
-    }
-}
-
-fn commands() -> Vec<CommandInfo> {
-    Command::NAMES.iter().map(|name| CommandInfo { name: (*name).to_owned() }).collect()
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::events::Events;
 use super::fault::report::parse_on_error;
 use super::identity::Place;
+use super::leaving::Rest;
 use super::limits::LOGICAL_BLOCK_BYTES;
 use super::nodes::{Blkdebug, NodeEntry, Store};
 use super::state_dir::{Remembered, StateDir};
@@ -87,9 +88,13 @@ impl DiskEntry {
     }
 
     /// Stop serving: the front end is disconnected, its requests at the image are awaited.
-    pub(super) fn stop(self) {
+    ///
+    /// # Errors
+    /// What is left where the service does not end.
+    pub(super) fn stop(self) -> Result<(), Rest> {
+        let info = self.info();
         drop(self.path);
-        self.export.stop();
+        self.export.stop().map_err(|thread| Rest { info, thread })
     }
 }
 

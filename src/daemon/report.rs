@@ -1,4 +1,4 @@
-//! What is known about disks and nodes, in the monitor's words.
+//! What is known about disks, nodes and the daemon, in the monitor's words.
 //!
 //! Knows: counters and geometries, and the shapes in which QEMU tells them. Must not know: how
 //! anything came about. Nothing here changes anything.
@@ -8,7 +8,7 @@ use crate::export::{Disk, Stats};
 use crate::fault::IoType;
 use crate::qapi::types::{
     BlockDeviceInfo, BlockDeviceStats, BlockInfo, BlockdevCacheInfo, BlockdevDetectZeroesOptions,
-    ImageInfo,
+    Command, CommandInfo, ImageInfo, VersionInfo, VersionTriple,
 };
 
 /// A node as `query-named-block-nodes` tells it.
@@ -160,4 +160,22 @@ fn zero() -> BlockDeviceStats {
 /// The monitor's numbers are signed; no image is that large.
 fn signed(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+/// As `query-version` tells it.
+pub(super) fn version() -> VersionInfo {
+    let number = |text: &str| text.parse().unwrap_or(0);
+    VersionInfo {
+        qemu: VersionTriple {
+            major: number(env!("CARGO_PKG_VERSION_MAJOR")),
+            minor: number(env!("CARGO_PKG_VERSION_MINOR")),
+            micro: number(env!("CARGO_PKG_VERSION_PATCH")),
+        },
+        package: concat!("blkfaultd ", env!("CARGO_PKG_VERSION")).to_owned(),
+    }
+}
+
+/// As `query-commands` tells them.
+pub(super) fn commands() -> Vec<CommandInfo> {
+    Command::NAMES.iter().map(|name| CommandInfo { name: (*name).to_owned() }).collect()
 }

@@ -17,7 +17,7 @@ use signal_hook::iterator::Signals;
 
 use super::journal::open_locked;
 use super::{Daemon, StateDir, descriptors};
-use crate::export::Inherited;
+use crate::export::{self, Inherited};
 use crate::guard::{Group, GroupError, GuardError, GuardPlan};
 use crate::logging::{self, Writer};
 use crate::monitor::{EventSink, MonitorError, Monitors, OpenMonitors};
@@ -117,6 +117,7 @@ fn serve(
     let monitors = OpenMonitors::open(&plan.monitors, daemon.retry())?;
     let pidfile = plan.pidfile.as_deref().map(|path| Pidfile::lock(path, daemon.retry()));
     let mut pidfile = pidfile.transpose()?;
+    export::open_beforehand();
     plan.guard.engage()?;
     plan.disks.iter().try_for_each(|disk| show(&daemon, disk))?;
     daemon.set_ready();

@@ -6,15 +6,17 @@
 //! end's own decides how long any question to its files takes.
 
 use std::fs::{File, read_link};
+use std::io::IoSliceMut;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::OnceLock;
 
-use rustix::event::EventfdFlags;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
+use rustix::io::{ReadWriteFlags, preadv2};
 use vhost::vhost_user::{Error, Result};
 
 /// What the kernel calls a descriptor of an eventfd.
-const EVENTFD: &str = "anon_inode:[eventfd]";
+pub(super) const EVENTFD: &str = "anon_inode:[eventfd]";
 
 /// Refuse what is no eventfd.
 ///
@@ -41,7 +43,7 @@ fn is_eventfd(fd: BorrowedFd<'_>) -> bool {
 }
 
 /// Whether names can be asked for here: without /proc nothing can be refused.
-fn can_tell() -> bool {
+pub(super) fn can_tell() -> bool {
     static CAN_TELL: OnceLock<bool> = OnceLock::new();
     *CAN_TELL.get_or_init(|| {
         let ours = rustix::event::eventfd(0, EventfdFlags::CLOEXEC);
@@ -63,10 +65,22 @@ pub(super) fn never_wait_for(eventfd: &File) {
     let _ = flags.and_then(|flags| rustix::fs::fcntl_setfl(eventfd, flags | OFlags::NONBLOCK));
 }
 
-/// Make room in an eventfd, so that a worker goes on who waits in a write to it.
+/// Make room in an eventfd that has none, so that a worker goes on who waits in a write to it. A call
+/// that has not been heard stays in one that has room.
 pub(super) fn let_writers_go(eventfd: &File) {
     never_wait_for(eventfd);
-    let _ = rustix::io::read(eventfd, &mut [0; 8]);
+    let mut has_room = [PollFd::new(eventfd, PollFlags::OUT)];
+    if poll(&mut has_room, Some(&Timespec::default())) == Ok(0) {
+        // Never waits, even if the front end has made it empty and waiting since.
+        let mut count = [0; 8];
+        let at_its_place = u64::MAX;
+        let _ = preadv2(
+            eventfd,
+            &mut [IoSliceMut::new(&mut count)],
+            at_its_place,
+            ReadWriteFlags::NOWAIT,
+        );
+    }
 }
 
 /// Add one to an eventfd. A full counter needs no more.

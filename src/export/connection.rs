@@ -23,6 +23,7 @@ use vhost::vhost_user::BackendReqHandler;
 
 use super::disk::Disk;
 use super::mapping::Sharer;
+use super::passed::{Closers, REFUSAL};
 use super::session::Session;
 use super::wire::{Inbox, Message, WireError, discard};
 
@@ -50,6 +51,7 @@ pub(super) struct Connection {
     stream: UnixStream,
     sharer: Arc<Sharer>,
     inbox: Inbox,
+    closers: Arc<Closers>,
     session: Arc<Mutex<Session>>,
     /// The crate's end of the pair, and the crate.
     decoder_end: UnixStream,
@@ -64,6 +66,8 @@ impl Connection {
     pub(super) fn new(stream: UnixStream, disk: Arc<Disk>) -> io::Result<Self> {
         let disk_id = disk.options.id.clone();
         let sharer = Arc::new(Sharer::new(stream.try_clone()?.into()));
+        let inbox = Inbox::new(disk.closers.clone());
+        let closers = disk.closers.clone();
         let session = Arc::new(Mutex::new(Session::new(disk, sharer.clone())));
         let (relay, decoder_end) = UnixStream::pair()?;
         let decoder = BackendReqHandler::from_stream(decoder_end.try_clone()?, session.clone());
@@ -71,7 +75,8 @@ impl Connection {
             disk_id,
             stream,
             sharer,
-            inbox: Inbox::default(),
+            inbox,
+            closers,
             session,
             decoder_end,
             decoder,
@@ -129,6 +134,17 @@ impl Connection {
             [channel] if request == SET_BACKEND_REQ_FD => Some(channel.try_clone()?),
             _ => None,
         };
+        if message.descriptors.has_strangers() {
+            log::warn!(
+                "disk {}: message {request} of the front end refused: {REFUSAL}",
+                self.disk_id
+            );
+            drop(message);
+            if self.closers.are_stuck() {
+                return Err(WireError::Strangers);
+            }
+            return self.answer_without_payload(request, needs_reply, true);
+        }
         message.send(&self.relay)?;
         drop(message);
         let done = self.decoder.handle_request();
@@ -147,12 +163,21 @@ impl Connection {
         if let Some(answer) = answer {
             return answer.send(&self.stream);
         }
+        self.answer_without_payload(request, needs_reply, done.is_err())
+    }
+
+    fn answer_without_payload(
+        &self,
+        request: u32,
+        needs_reply: bool,
+        refused: bool,
+    ) -> Result<(), WireError> {
         if AWAITS_PAYLOAD.contains(&request) {
             let why = "it waits for an answer that cannot be given";
             return Err(WireError::Io(io::Error::other(why)));
         }
         if needs_reply && self.acknowledges() {
-            Message::acknowledgement(request, done.is_err()).send(&self.stream)?;
+            Message::acknowledgement(request, refused).send(&self.stream)?;
         }
         Ok(())
     }

@@ -2,14 +2,14 @@
 //!
 //! Knows: how a [`worker`](super::worker) is started, told of changes by a [`handoff`] and stopped.
 //! Must not know: what a worker does. Invariants: a change is in force when [`Worker::tell`] returns well;
-//! nothing here waits longer than its timeouts and the [`Patience`] of a stop.
+//! nothing here waits longer than a [`Waiting`].
 
 use std::fs::File;
 use std::io;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
@@ -19,12 +19,10 @@ use super::fuzzing::turns;
 use super::handoff::{self, Sent, Wake};
 use super::late::Presence;
 use super::memory::GuestMemory;
-use super::patience::{Patience, STOP_TIMEOUT};
+use super::patience::Patience;
+use super::waiting::{HEAR_TIMEOUT, Waiting};
 use super::worker::{Loop, WorkerSetup};
 use crate::logging::this_thread_serves_queue;
-
-/// How long a worker may take to hear of something. Longer, and it is inside the image's code.
-const HEAR_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The worker's end of what it shares with the control thread.
 pub(super) type Listener = handoff::Listener<Change, EventFd>;
@@ -114,19 +112,44 @@ impl Worker {
             // Dropping the channel waits for the image, which nobody else has to do.
             serving.end();
         })?;
-        match ready.recv() {
-            Ok(Ok(())) => Ok(worker(Some(thread))),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(io::Error::other("the worker ended while it started")),
+        let worker = worker(Some(thread));
+        let heard = Waiting::for_change(&worker.disk.ending, &|| {}).wait(|until| {
+            let left = until.saturating_duration_since(Instant::now());
+            match ready.recv_timeout(left) {
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => {
+                    Some(Err(io::Error::other("the worker ended while it started")))
+                }
+                Ok(started) => Some(started),
+            }
+        });
+        match heard {
+            Some(Ok(())) => Ok(worker),
+            Some(Err(error)) => Err(error),
+            None => {
+                worker.end(End::Abandon, Patience::to_abandon(Instant::now()));
+                worker.disk.late.add(worker.presence.clone());
+                Err(worker.is_deaf())
+            }
         }
     }
 
-    /// Make a change; it is in force when this returns.
+    /// Make a change; it is in force when this returns. `let_go` lets those go who wait for the front
+    /// end.
+    ///
+    /// # Errors
+    /// As of [`heard`](Self::heard).
+    pub(super) fn tell(&self, change: Change, let_go: &dyn Fn()) -> io::Result<()> {
+        let sent = self.send(change);
+        self.heard(sent, &Waiting::for_change(&self.disk.ending, let_go))
+    }
+
+    /// Wait until a change is in force.
     ///
     /// # Errors
     /// When the worker does not hear of it in time. It does before it takes another request.
-    pub(super) fn tell(&self, change: Change) -> io::Result<()> {
-        let heard = self.teller.heard(self.send(change), Instant::now() + STOP_TIMEOUT);
+    pub(super) fn heard(&self, sent: Sent, waiting: &Waiting<'_>) -> io::Result<()> {
+        let heard = waiting.wait(|until| self.teller.heard(sent, until));
         heard.map(drop).ok_or_else(|| self.is_deaf())
     }
 
@@ -135,17 +158,27 @@ impl Worker {
     }
 
     /// Ask for a change.
-    fn send(&self, change: Change) -> Sent {
+    pub(super) fn send(&self, change: Change) -> Sent {
         let sent = self.teller.send(change);
         #[cfg(feature = "fuzzing")]
         turns::run_workers();
         sent
     }
 
-    /// Stop it by [`end`](Self::end) and [`ended`](Self::ended).
-    pub(super) fn stop(self, how: End, patience: Patience) -> io::Result<Stopped> {
-        self.end(how, patience);
-        self.ended(patience)
+    /// Stop it; everything it took is answered. `let_go` lets those go who wait for the front end.
+    ///
+    /// # Errors
+    /// As of [`ended`](Self::ended).
+    pub(super) fn drain(self, patience: Patience, let_go: &dyn Fn()) -> io::Result<Stopped> {
+        self.end(End::Drain, patience);
+        if !self.ends(&Waiting::for_end(patience.end(), Some(&self.disk.ending), let_go)) {
+            self.teller.abandon();
+            // Between seeing the flag and the ring are a few instructions.
+            let _ = self.teller.ended(Instant::now() + HEAR_TIMEOUT);
+            self.disk.late.add(self.presence.clone());
+            return Err(self.is_deaf());
+        }
+        self.ended()
     }
 
     /// Ask it to take nothing more and to end.
@@ -156,17 +189,18 @@ impl Worker {
         self.send(Change::End(patience));
     }
 
-    /// Wait until it has ended, as it was asked to.
+    /// Wait until it has ended, as it was asked to. False if it does not.
+    pub(super) fn ends(&self, waiting: &Waiting<'_>) -> bool {
+        waiting.wait(|until| self.teller.ended(until)).is_some()
+    }
+
+    /// How it ended.
     ///
     /// # Errors
-    /// When it is inside the image's code and does not come out: it never touches the ring again,
-    /// and there are requests without an answer.
-    pub(super) fn ended(self, patience: Patience) -> io::Result<Stopped> {
-        let left = patience.end().saturating_duration_since(Instant::now()) + HEAR_TIMEOUT;
-        let Some(given_up) = self.teller.ended(Instant::now() + left) else {
-            self.teller.abandon();
-            // Between seeing the flag and the ring are a few instructions.
-            let _ = self.teller.ended(Instant::now() + HEAR_TIMEOUT);
+    /// When it has not: it is inside the image's code and does not come out. It never touches the ring
+    /// again, and there are requests without an answer.
+    pub(super) fn ended(self) -> io::Result<Stopped> {
+        let Some(given_up) = self.teller.ended(Instant::now()) else {
             self.disk.late.add(self.presence.clone());
             return Err(self.is_deaf());
         };

@@ -9,8 +9,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::ending::Ending;
 use super::late::Late;
 use super::ordinals::Ordinals;
+use super::passed::Closers;
 use super::polling::PollShare;
 use super::stats::Stats;
 use crate::block::{Geometry, Node};
@@ -139,6 +141,10 @@ pub struct Disk {
     pub(super) late: Arc<Late>,
     /// Goes with the last worker.
     kept: Option<Box<dyn Any + Send + Sync>>,
+    /// How far the end of the service has come.
+    pub(super) ending: Ending,
+    /// Of what front ends passed.
+    pub(super) closers: Arc<Closers>,
 }
 
 impl Disk {
@@ -156,6 +162,8 @@ impl Disk {
             connected: AtomicBool::new(false),
             late: Arc::default(),
             kept: None,
+            ending: Ending::default(),
+            closers: Arc::default(),
         }
     }
 

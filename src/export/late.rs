@@ -148,6 +148,7 @@ mod tests {
             late.let_go();
             assert_eq!(rustix::io::write(&bell, &1u64.to_ne_bytes()), Ok(8), "there is room");
             late.let_go();
+            assert_eq!(rustix::io::read(&bell, &mut [0; 8]), Ok(8), "the call is still there");
         }
         drop(worker);
         late.let_go();

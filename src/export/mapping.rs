@@ -138,6 +138,7 @@ fn leave_out_of_dumps(start: *mut libc::c_void, bytes: usize) {
 /// Protection of shared memory.
 pub(super) const PROTECTION: libc::c_int = libc::PROT_READ | libc::PROT_WRITE;
 
+/// Asks the file's file system, which is one that answers ([`passed`](super::passed)).
 fn check_length(file: &File, offset_bytes: u64, bytes: u64) -> io::Result<()> {
     let metadata = file.metadata()?;
     let end = offset_bytes.checked_add(bytes);

@@ -16,6 +16,7 @@ mod control;
 mod dirty;
 mod disk;
 mod door;
+mod ending;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod handoff;
@@ -25,6 +26,7 @@ mod late;
 mod mapping;
 mod memory;
 mod ordinals;
+mod passed;
 mod patience;
 mod polling;
 mod redo;
@@ -36,6 +38,7 @@ mod session;
 mod stats;
 mod touch;
 mod vring;
+mod waiting;
 mod wire;
 mod worker;
 
@@ -45,6 +48,7 @@ pub use disk::{
 };
 pub use door::{DoorError, Inherited};
 pub use late::Late;
+pub use passed::open_beforehand;
 pub use polling::PollShare;
-pub use serve::{Door, Export};
+pub use serve::{Door, Export, LeftBehind};
 pub use stats::{Stats, TypeStats};

@@ -3,7 +3,8 @@
 //! Knows: the listening socket, the connection being served, and whether faults leave the
 //! [`Line`] to front ends up. Must not know: what messages mean. Invariant: at most one front end at
 //! a time, none while the line is down; whatever a front end does, the next may connect after it,
-//! and nothing of it is left behind.
+//! and nothing of it is left behind, unless too much of what was [`passed`](super::passed) cannot be
+//! closed; the owner, who asks for the end, does not wait for this thread for ever.
 //!
 //! That the one before has gone is not always known when the next connects: what it sent last may
 //! not have been read, and a child that it forked has a copy of its socket until that child
@@ -23,11 +24,16 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::connection::{Connection, Served};
 use super::disk::Disk;
+use super::passed::open_beforehand;
 use crate::block::Line;
 use crate::logging::this_thread_serves;
 
 /// How long to let the host recover after it could not give a descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long the end of a service may take: a second, on a machine that has nothing else to do.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long until another look whether it has come.
+const END_LOOK_EVERY: Duration = Duration::from_millis(1);
 /// How long a front end may take to go once the next one is there.
 const GOING: Duration = Duration::from_millis(200);
 /// As many as a backlog has: front ends that are refused before the one that is served has its turn.
@@ -53,7 +59,6 @@ pub struct Export {
 #[derive(Debug)]
 struct Control {
     wake: EventFd,
-    stop: AtomicBool,
     resized: AtomicBool,
 }
 
@@ -63,9 +68,9 @@ impl Export {
     /// # Errors
     /// When the host has no descriptor or thread left.
     pub fn start(disk: Arc<Disk>, door: Door) -> io::Result<Self> {
+        open_beforehand();
         let control = Arc::new(Control {
             wake: EventFd::new(EFD_NONBLOCK)?,
-            stop: AtomicBool::new(false),
             resized: AtomicBool::new(false),
         });
         let line = disk.node().line().unwrap_or_default();
@@ -109,22 +114,56 @@ impl Export {
     }
 
     /// End the service: the front end is disconnected, its requests at the image are awaited.
-    pub fn stop(mut self) {
-        self.end();
+    ///
+    /// # Errors
+    /// The thread that serves front ends does not end. Guests are served no more, but the image may
+    /// still be used.
+    pub fn stop(mut self) -> Result<(), LeftBehind> {
+        self.end()
     }
 
-    fn end(&mut self) {
-        self.control.stop.store(true, Ordering::SeqCst);
+    fn end(&mut self) -> Result<(), LeftBehind> {
+        let Some(thread) = self.thread.take() else {
+            return Ok(());
+        };
+        self.disk.ending.ask();
         let _ = self.control.wake.write(1);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        let until = Instant::now() + END_TIMEOUT;
+        while !thread.is_finished() {
+            if until <= Instant::now() {
+                self.disk.ending.leave_behind();
+                log::error!(
+                    "disk {}: the thread that serves front ends does not end: it is left behind",
+                    self.disk.options.id
+                );
+                return Err(LeftBehind(thread));
+            }
+            std::thread::sleep(END_LOOK_EVERY);
         }
+        let _ = thread.join();
+        Ok(())
+    }
+}
+
+/// A serving thread that does not end.
+#[derive(Debug)]
+pub struct LeftBehind(JoinHandle<()>);
+
+impl LeftBehind {
+    #[cfg(test)]
+    pub(crate) fn new(thread: JoinHandle<()>) -> Self {
+        Self(thread)
+    }
+
+    /// Wait for it, as long as that may take.
+    pub fn wait(self) {
+        let _ = self.0.join();
     }
 }
 
 impl Drop for Export {
     fn drop(&mut self) {
-        self.end();
+        let _ = self.end();
     }
 }
 
@@ -163,7 +202,7 @@ impl Server {
             let ready = self.wait();
             if ready.control {
                 let _ = self.control.wake.read();
-                if self.control.stop.load(Ordering::SeqCst) {
+                if self.disk.ending.asked().is_some() {
                     break;
                 }
                 self.cut();
@@ -248,6 +287,14 @@ impl Server {
     fn admit(&mut self, stream: UnixStream) {
         if self.line.is_down() {
             log::info!("disk {}: offline: a front end was refused", self.disk.options.id);
+            return;
+        }
+        if self.disk.closers.are_stuck() {
+            log::error!(
+                "disk {}: a front end was refused: descriptors that others passed cannot be closed, \
+                 because what is behind them does not answer",
+                self.disk.options.id
+            );
             return;
         }
         if let Err(error) = self.connect(stream) {

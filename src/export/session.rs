@@ -23,7 +23,7 @@ use vhost::vhost_user::{
 use virtio_bindings::virtio_blk::{VIRTIO_BLK_F_CONFIG_WCE, VIRTIO_BLK_F_FLUSH};
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 
-use super::bell::{check, duplicate};
+use super::bell::{check, duplicate, let_writers_go};
 use super::config::{WRITEBACK_OFFSET, config_space, features, has, read_config};
 use super::control::{Change, End, Worker};
 use super::dirty::DirtyLog;
@@ -35,6 +35,7 @@ use super::patience::Patience;
 use super::redo::look_ahead;
 use super::ring::RingSetup;
 use super::vring::Vring;
+use super::waiting::Waiting;
 use super::worker::WorkerSetup;
 
 /// One front end's session with one disk.
@@ -110,11 +111,24 @@ impl Session {
         self.tell_all(|| Change::Memory(memory.clone()))
     }
 
-    /// Make a change to every running ring, also to those behind one that does not answer.
+    /// Make a change to every running ring, also to those behind one that does not answer. Waits for
+    /// all of them together as long as for one.
     fn tell_all(&self, change: impl Fn() -> Change) -> Result<()> {
-        let workers = self.vrings.iter().filter_map(|vring| vring.worker.as_ref());
-        let told: Vec<_> = workers.map(|worker| worker.tell(change())).collect();
+        let sent: Vec<_> = self.workers().map(|worker| worker.send(change())).collect();
+        let let_go = || self.let_workers_go();
+        let waiting = Waiting::for_change(&self.disk.ending, &let_go);
+        let told: Vec<_> =
+            self.workers().zip(sent).map(|(worker, sent)| worker.heard(sent, &waiting)).collect();
         told.into_iter().collect::<std::io::Result<()>>().map_err(Error::ReqHandlerError)
+    }
+
+    fn workers(&self) -> impl Iterator<Item = &Worker> {
+        self.vrings.iter().filter_map(|vring| vring.worker.as_ref())
+    }
+
+    /// Let those go who wait for the front end.
+    fn let_workers_go(&self) {
+        self.vrings.iter().for_each(Vring::let_worker_go);
     }
 
     /// Start the ring's worker. The ring starts on its kick descriptor, as in libvhost-user; it
@@ -167,10 +181,11 @@ impl Session {
         let patience = Patience::to_drain(now, self.stuck_since);
         let disk = self.disk.clone();
         let vring = self.vring(index)?;
+        let bells: Vec<File> = vring.bells().collect();
         let Some(worker) = vring.worker.take() else {
             return Ok(());
         };
-        let stopped = worker.stop(End::Drain, patience);
+        let stopped = worker.drain(patience, &|| bells.iter().for_each(let_writers_go));
         let stopped = stopped.inspect_err(|_| disk.late.may_wait_for(vring.bells()));
         let stopped = stopped.map_err(Error::ReqHandlerError)?;
         vring.next_avail = stopped.next_avail;
@@ -184,11 +199,12 @@ impl Session {
     /// as long as for one.
     fn abandon(&mut self) {
         let patience = Patience::to_abandon(Instant::now());
-        for worker in self.vrings.iter().filter_map(|vring| vring.worker.as_ref()) {
-            worker.end(End::Abandon, patience);
-        }
+        self.workers().for_each(|worker| worker.end(End::Abandon, patience));
+        let let_go = || self.let_workers_go();
+        let waiting = Waiting::for_end(patience.end(), None, &let_go);
+        self.workers().for_each(|worker| _ = worker.ends(&waiting));
         for vring in &mut self.vrings {
-            let ended = vring.worker.take().map(|worker| worker.ended(patience));
+            let ended = vring.worker.take().map(Worker::ended);
             if let Some(Err(error)) = ended {
                 log::error!("disk {}: {error}", self.disk.options.id);
                 self.disk.late.may_wait_for(vring.bells());
@@ -244,9 +260,8 @@ impl RequestHandler for Session {
         self.features = acked;
         self.log.enable(acked & VhostUserVirtioFeatures::LOG_ALL.bits() != 0);
         if acked & VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits() == 0 {
-            for index in 0..self.vrings.len() {
-                self.set_enabled(index, true)?;
-            }
+            self.vrings.iter_mut().for_each(|vring| vring.enabled = true);
+            self.tell_all(|| Change::Enable(true))?;
         }
         Ok(())
     }
@@ -347,8 +362,7 @@ impl RequestHandler for Session {
 
     /// Also for queues that were never set up: QEMU enables them all.
     fn set_vring_enable(&mut self, index: u32, enable: bool) -> Result<()> {
-        self.vring(index)?;
-        self.set_enabled(index as usize, enable)
+        self.vring(index)?.set_enabled(enable)
     }
 
     fn get_config(&mut self, offset: u32, size: u32, _: VhostUserConfigFlags) -> Result<Vec<u8>> {
@@ -458,12 +472,5 @@ impl Session {
         let num_queues_max = self.disk.options.num_queues;
         let shape = Shape::new(of.num_queues, of.queue_size, num_queues_max);
         shape.map_err(Error::ReqHandlerError)
-    }
-
-    fn set_enabled(&mut self, index: usize, enabled: bool) -> Result<()> {
-        let vring = self.vrings.get_mut(index).ok_or(Error::InvalidParam)?;
-        vring.enabled = enabled;
-        let told = vring.worker.as_ref().map(|worker| worker.tell(Change::Enable(enabled)));
-        told.unwrap_or(Ok(())).map_err(Error::ReqHandlerError)
     }
 }

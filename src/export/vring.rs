@@ -7,7 +7,7 @@ use std::fs::File;
 
 use vhost::vhost_user::{Error, Result};
 
-use super::bell::{check, duplicate};
+use super::bell::{check, duplicate, let_writers_go};
 use super::control::{Change, Worker};
 
 /// One queue.
@@ -29,8 +29,27 @@ pub(super) struct Vring {
 impl Vring {
     /// What the worker may wait to write to, for good if the front end wants it.
     pub(super) fn bells(&self) -> impl Iterator<Item = File> {
-        let all = self.call.iter().chain(&self.err).chain(&self.former);
-        all.filter_map(|bell| bell.try_clone().ok())
+        self.all_bells().filter_map(|bell| bell.try_clone().ok())
+    }
+
+    fn all_bells(&self) -> impl Iterator<Item = &File> {
+        self.call.iter().chain(&self.err).chain(&self.former)
+    }
+
+    /// Let the worker go if it waits in one of [`bells`](Self::bells).
+    pub(super) fn let_worker_go(&self) {
+        if self.worker.is_some() {
+            self.all_bells().for_each(let_writers_go);
+        }
+    }
+
+    /// SET_VRING_ENABLE.
+    ///
+    /// # Errors
+    /// The worker does not hear of it.
+    pub(super) fn set_enabled(&mut self, enabled: bool) -> Result<()> {
+        self.enabled = enabled;
+        self.tell(Change::Enable(enabled))
     }
 
     /// Call the driver by this from now on.
@@ -41,7 +60,7 @@ impl Vring {
         check(call.as_ref())?;
         let change = Change::Call(duplicate(call.as_ref())?);
         let former = std::mem::replace(&mut self.call, call);
-        self.tell(change, former)
+        self.tell_in_place_of(former, change)
     }
 
     /// Report errors by this from now on.
@@ -52,17 +71,20 @@ impl Vring {
         check(err.as_ref())?;
         let change = Change::Err(duplicate(err.as_ref())?);
         let former = std::mem::replace(&mut self.err, err);
-        self.tell(change, former)
+        self.tell_in_place_of(former, change)
     }
 
     /// Tell the worker, which may be waiting in the former descriptor or already in the new one.
-    fn tell(&mut self, change: Change, former: Option<File>) -> Result<()> {
-        let Some(worker) = &self.worker else {
-            return Ok(());
-        };
-        worker.tell(change).map_err(|error| {
-            self.former.extend(former);
-            Error::ReqHandlerError(error)
-        })
+    fn tell_in_place_of(&mut self, former: Option<File>, change: Change) -> Result<()> {
+        let count = self.former.len();
+        self.former.extend(former);
+        self.tell(change)?;
+        self.former.truncate(count);
+        Ok(())
+    }
+
+    fn tell(&self, change: Change) -> Result<()> {
+        let told = self.worker.as_ref().map(|worker| worker.tell(change, &|| self.let_worker_go()));
+        told.unwrap_or(Ok(())).map_err(Error::ReqHandlerError)
     }
 }

@@ -7,7 +7,8 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::io::retry_on_intr;
@@ -15,6 +16,8 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
+
+use super::passed::{Closers, Passed};
 
 /// Bytes of a header: request, flags, length of the body.
 const HEADER_BYTES: usize = 12;
@@ -35,7 +38,7 @@ const NEED_REPLY: u32 = 8;
 pub(super) struct Message {
     bytes: Vec<u8>,
     /// What came along.
-    pub(super) descriptors: Vec<OwnedFd>,
+    pub(super) descriptors: Passed,
 }
 
 /// Why nothing more is read from a peer.
@@ -53,6 +56,8 @@ pub(super) enum WireError {
     Length(u32),
     #[error("more than {DESCRIPTORS_MAX} descriptors in a message")]
     Descriptors,
+    #[error("descriptors that it passed cannot be closed")]
+    Strangers,
     #[error("it does not read its answers")]
     Deaf,
     #[error(transparent)]
@@ -73,7 +78,7 @@ impl Message {
             bytes.extend(word.to_ne_bytes());
         }
         bytes.extend(u64::from(refused).to_ne_bytes());
-        Self { bytes, descriptors: Vec::new() }
+        Self { bytes, descriptors: Passed::default() }
     }
 
     /// The number of the request.
@@ -114,11 +119,18 @@ fn word(bytes: &[u8], index: usize) -> u32 {
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     bytes: Vec<u8>,
-    descriptors: Vec<OwnedFd>,
+    descriptors: Passed,
     late_at: Option<Instant>,
+    closers: Arc<Closers>,
 }
 
 impl Inbox {
+    /// Nothing has come yet. These close what may come and is not to be touched.
+    pub(super) fn new(closers: Arc<Closers>) -> Self {
+        let descriptors = Passed::closed_by(closers.clone());
+        Self { closers, descriptors, ..Self::default() }
+    }
+
     /// When the message that has begun to arrive is late.
     pub(super) fn late_at(&self) -> Option<Instant> {
         self.late_at
@@ -134,7 +146,8 @@ impl Inbox {
             if missing == 0 {
                 self.late_at = None;
                 let bytes = std::mem::take(&mut self.bytes);
-                let descriptors = std::mem::take(&mut self.descriptors);
+                let none = Passed::closed_by(self.closers.clone());
+                let descriptors = std::mem::replace(&mut self.descriptors, none);
                 return Ok(Some(Message { bytes, descriptors }));
             }
             match self.receive_up_to(missing, socket.as_fd()) {
@@ -178,11 +191,11 @@ impl Inbox {
         self.bytes.truncate(have + taken);
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(rights) = message {
-                self.descriptors.extend(rights);
+                rights.for_each(|descriptor| self.descriptors.add(descriptor));
             }
         }
         let truncated = received?.flags.contains(ReturnFlags::CTRUNC);
-        if truncated || self.descriptors.len() > DESCRIPTORS_MAX {
+        if truncated || self.descriptors.count() > DESCRIPTORS_MAX {
             return Err(WireError::Descriptors);
         }
         match (taken, have) {

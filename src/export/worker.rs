@@ -243,7 +243,7 @@ impl Loop {
     }
 
     fn is_abandoned(&self) -> bool {
-        self.control.is_abandoned()
+        self.control.is_abandoned() || self.disk.ending.is_left_behind()
     }
 
     fn may_fetch(&self) -> bool {

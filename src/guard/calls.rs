@@ -90,15 +90,15 @@ const COMMON: &[Allowed] = table! {
     // Images, and later files of state.
     SYS_openat Always, "images of blockdev-add and blockdev-reopen, their directories, sysfs";
     SYS_close Always, "every descriptor";
-    SYS_statx Always, "what an image is, and how long";
+    SYS_statx Always, "what an image is, and how long; where a file is mounted";
     SYS_newfstatat Always, "fstat of the C library";
     SYS_fstat Always, "fstat of rustix";
     SYS_fstatfs Always, "whether an image is in memory, on a disk or elsewhere";
     SYS_lseek Always, "the length of a block device";
-    SYS_pread64 Always, "image data where io_uring is not used; the alignment probe";
+    SYS_pread64 Always, "image data where io_uring is not used; the alignment probe; mounts";
     SYS_preadv Always, "image data where io_uring is not used";
     SYS_pwritev Always, "image data where io_uring is not used";
-    SYS_preadv2 Always, "image data that is in memory";
+    SYS_preadv2 Always, "image data that is in memory; eventfds that may not wait";
     SYS_fdatasync Always, "flushes where io_uring is not used";
     SYS_fallocate Always, "discards and zeroes where io_uring is not used; the probe for both";
     SYS_ftruncate Always, "block_resize; memory of our own to share";
@@ -180,13 +180,13 @@ const OF_ARCHITECTURE: &[Allowed] = table! {
     SYS_unlink Always, "sockets and the pidfile at the end";
     SYS_rename Always, "files of state that replace their elders";
     SYS_chmod Always, "a socket's mode for its group";
-    SYS_readlink Always, "whether a descriptor is an eventfd; the backtrace of a panic";
+    SYS_readlink Always, "what a descriptor is; the backtrace of a panic";
 };
 /// What the others have instead.
 #[cfg(not(target_arch = "x86_64"))]
 const OF_ARCHITECTURE: &[Allowed] = table! {
     SYS_fchmodat Always, "a socket's mode for its group";
-    SYS_readlinkat Always, "whether a descriptor is an eventfd; the backtrace of a panic";
+    SYS_readlinkat Always, "what a descriptor is; the backtrace of a panic";
 };
 
 /// What musl spells in another way than glibc.

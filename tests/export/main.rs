@@ -24,6 +24,7 @@ mod requests;
 mod session;
 mod state_contract;
 mod stopping;
+mod stuck;
 
 /// A connected front end with one running queue, everything negotiated.
 fn front_with_queue(socket: &std::path::Path) -> (support::front::Front, support::front::Queue) {

@@ -146,7 +146,7 @@ fn stopping_an_export_disconnects_its_front_end() {
     let (front, mut queue) = front_with_queue(&served.socket);
     assert!(queue.is_alive());
     let Served { export, seen, .. } = served;
-    export.stop();
+    export.stop().unwrap();
     assert_eq!(seen.disconnected.load(Ordering::SeqCst), 1);
     assert!(front.wire.closes_within(Duration::from_secs(5)));
 }

@@ -18,6 +18,7 @@
 //! | D-12 | discard and zeroing are not supported, or fail midway | [`sweep`], `space.rs` of `tests/block` |
 //! | D-13 | limits of the process and of the user | [`limits`], `EDQUOT` and `EFBIG` in a long [`sweep`] |
 //! | D-14 | direct I/O that is not aligned | `conformance.rs` and `opening.rs` of `tests/block`, [`sweep`] in blocks of 4096 |
+//! | B-12 | a front end passes files of a file system that does not answer | [`strangers`] |
 //! | E-07 | a killed daemon's writes, or reads, arrive late | [`late_writes`], [`late_reads`] |
 //! | E-07 | those that a disk has given up arrive late, while the daemon lives | [`late_disks`] |
 //!
@@ -35,11 +36,14 @@ mod driver;
 mod host;
 #[path = "../support"]
 mod support {
+    pub mod backend;
     pub mod daemon;
     pub mod front;
     pub mod fuse;
     pub mod load;
+    pub mod nodes;
     pub mod operator;
+    pub mod process;
 }
 
 mod changes;
@@ -47,6 +51,7 @@ mod late_disks;
 mod late_reads;
 mod late_writes;
 mod limits;
+mod strangers;
 mod sweep;
 mod workload;
 

@@ -16,6 +16,7 @@
 //! | B-01 | here: `a_message_that_never_arrives_whole_ends_the_session_in_time` |
 //! | B-16 | slots that touch, crossed again and again: `slots` |
 //! | B-17 | `cut_memory`, `cut_payload` |
+//! | B-22, of many rings at once | `deaf_rings` |
 //! | B-24 | requests that never end, and those that faults hold: `tests/export/stopping.rs`, `held.rs` |
 //! | B-28 | garbage in the region: `src/export/inflight/tests.rs` |
 //! | B-34 | `tests/command_line.rs`, `src/socket_path.rs` |
@@ -37,6 +38,7 @@ mod support {
 
 mod cut_memory;
 mod cut_payload;
+mod deaf_rings;
 mod doors;
 mod inflight;
 mod log;

@@ -42,6 +42,8 @@ pub enum Class {
     Allocate,
     /// A new length.
     Resize,
+    /// A descriptor of the file is closed.
+    Close,
 }
 
 /// What becomes of a call.
@@ -52,7 +54,7 @@ pub enum Trouble {
     /// It moves less than it was asked to: how much comes from this seed and its number. Only
     /// reads and writes of more than a block.
     Short(u64),
-    /// It is done, and answered, when the test lets it go. Only reads and writes.
+    /// It is done, and answered, when the test lets it go. Only reads, writes and closes.
     Held,
 }
 
@@ -303,7 +305,14 @@ impl Filesystem for Server {
     }
 
     fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
-        reply.ok();
+        if self.shared.lock().judge(Class::Close).is_none() {
+            return reply.ok();
+        }
+        let shared = self.shared.clone();
+        std::thread::spawn(move || {
+            drop(shared.let_go.wait_while(shared.lock(), |file| file.holding));
+            reply.ok();
+        });
     }
 
     fn read(
