@@ -19,8 +19,9 @@ use super::bell;
 
 /// Threads that close strangers of one disk at once, before it has enough of them.
 const CLOSERS_MAX: usize = 8;
-/// File systems that this host's kernel answers for alone.
-const LOCAL: [&str; 11] = [
+/// File systems that this host's kernel answers for alone. An overlay, as in containers, may lie over others,
+/// but only where whoever may mount for this process wants it.
+const LOCAL: [&str; 12] = [
     "tmpfs",
     "hugetlbfs",
     "ramfs",
@@ -32,6 +33,7 @@ const LOCAL: [&str; 11] = [
     "f2fs",
     "bcachefs",
     "zfs",
+    "overlay",
 ];
 /// What the kernel calls a descriptor of memory that is a device.
 const MEMORY_DEVICE: &str = "/dev/dax";
