@@ -29,7 +29,7 @@ use super::inflight::Taken;
 use super::late::Wait;
 use super::memory::{GuestMemory, own_handle};
 use super::patience::Patience;
-use super::polling::{Polling, WINDOW_MAX};
+use super::polling::{LEAD, Polling};
 use super::redo::{Redo, unfinished};
 use super::request::{Outcome, Parsed, Request, Terms, Used, What, parse};
 use super::ring::{Mark, Ring, RingSetup};
@@ -126,7 +126,7 @@ impl Loop {
         let now = Instant::now();
         let polling = Polling::new(setup.disk.options.poll, now);
         if polling.is_on() {
-            channel.wake_early(WINDOW_MAX);
+            channel.wake_early(LEAD);
         }
         Ok(Self {
             polling,
