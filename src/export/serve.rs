@@ -14,8 +14,9 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -32,8 +33,6 @@ use crate::logging::this_thread_serves;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long the end of a service may take: a second, on a machine that has nothing else to do.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long until another look whether it has come.
-const END_LOOK_EVERY: Duration = Duration::from_millis(1);
 /// How long a front end may take to go once the next one is there.
 const GOING: Duration = Duration::from_millis(200);
 /// As many as a backlog has: front ends that are refused before the one that is served has its turn.
@@ -53,6 +52,8 @@ pub struct Export {
     disk: Arc<Disk>,
     control: Arc<Control>,
     thread: Option<JoinHandle<()>>,
+    /// Nothing is ever sent: the other end goes with the thread's work.
+    ended: Mutex<Receiver<()>>,
 }
 
 /// What the owner tells the serving thread.
@@ -91,8 +92,14 @@ impl Export {
             Door::Connected(stream) => server.connect(stream)?,
         }
         let name = format!("{}/export", disk.options.id);
-        let thread = std::thread::Builder::new().name(name).spawn(move || server.run())?;
-        Ok(Self { disk, control, thread: Some(thread) })
+        let (ends, ended) = mpsc::channel();
+        let serve = move || {
+            // Dropped after the server.
+            let _ends: mpsc::Sender<()> = ends;
+            server.run();
+        };
+        let thread = std::thread::Builder::new().name(name).spawn(serve)?;
+        Ok(Self { disk, control, thread: Some(thread), ended: Mutex::new(ended) })
     }
 
     /// The disk being served.
@@ -128,17 +135,14 @@ impl Export {
         };
         self.disk.ending.ask();
         let _ = self.control.wake.write(1);
-        let until = Instant::now() + END_TIMEOUT;
-        while !thread.is_finished() {
-            if until <= Instant::now() {
-                self.disk.ending.leave_behind();
-                log::error!(
-                    "disk {}: the thread that serves front ends does not end: it is left behind",
-                    self.disk.options.id
-                );
-                return Err(LeftBehind(thread));
-            }
-            std::thread::sleep(END_LOOK_EVERY);
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if ended.recv_timeout(END_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
+            self.disk.ending.leave_behind();
+            log::error!(
+                "disk {}: the thread that serves front ends does not end: it is left behind",
+                self.disk.options.id
+            );
+            return Err(LeftBehind(thread));
         }
         let _ = thread.join();
         Ok(())
