@@ -1,7 +1,8 @@
 //! Whether the host keeps a worker that asked it not to wait.
 //!
 //! Pure: times are arguments. Knows: how long a call took that was to wait for nothing. Must not know:
-//! which. Invariant: a worker is kept for at most a hundredth of its time, but for the first time.
+//! which. Invariant: of a worker's time, at most a hundredth goes into being kept for [`LONG`] or more, but
+//! for the first time; what is shorter is not noticed.
 //!
 //! To begin to read a file, Linux looks up where it lies, and reads the file system's own tables for that
 //! if they are not in memory; nothing that the caller may say keeps it from that (`RWF_NOWAIT`; io_uring's
