@@ -210,8 +210,17 @@ impl UringChannel {
         unsafe { self.ring.submission().push(entry).is_ok() }
     }
 
-    /// Give the submission queue to the kernel.
+    /// Give the submission queue to the kernel, and learn whether it keeps who does.
     fn enter(&mut self) {
+        if self.ring.submission().is_empty() {
+            return;
+        }
+        let began = Instant::now();
+        self.submit_all();
+        self.wary.learn(began, Instant::now());
+    }
+
+    fn submit_all(&mut self) {
         loop {
             let queued = self.ring.submission().len();
             if queued == 0 {
@@ -299,13 +308,13 @@ impl Channel for UringChannel {
     }
 
     fn commit(&mut self) {
-        let began = Instant::now();
         if let Some(slot) = self.lone.take() {
+            let began = Instant::now();
             self.drive(slot, Company::None);
+            self.wary.learn(began, Instant::now());
         }
         self.arm_waker();
         self.enter();
-        self.wary.learn(began, Instant::now());
         self.allowance.renew();
     }
 
